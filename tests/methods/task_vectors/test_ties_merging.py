@@ -1,0 +1,97 @@
+import pytest
+import torch
+
+import reference_impls as ri
+from reference_impls.core import toy_zoo
+
+
+def models(*values):
+    return [{"w": torch.tensor(v)} for v in values]
+
+
+def merge(*values, base=None, **options):
+    start = torch.zeros(len(values[0])) if base is None else torch.tensor(base)
+    return ri.ties_merging({"w": start}, models(*values), **options)["w"].tolist()
+
+
+def test_trim_elect_and_mean_by_hand():
+    # density 0.5 keeps 2 of 4: tau_1 = (0, 3, -4, 0), tau_2 = (0, -5, -6, 0); sums (0, -2, -10, 0)
+    # signs (-, -, -, -) by majority where the sum is zero; means of what agrees: -5 alone, (-4 - 6) / 2
+    assert merge([1.0, 3.0, -4.0, 2.0], [1.0, -5.0, -6.0, -2.0], density=0.5) == [0.0, -5.0, -5.0, 0.0]
+    assert merge([1.0, 3.0, -4.0, 2.0], [1.0, -5.0, -6.0, -2.0], density=0.5, scaling_coef=0.4, base=[1.0] * 4) == pytest.approx(
+        # task vectors from base 1: (0, 2, -5, 1) and (0, -6, -7, -3) -> (0, 2, -5, 0), (0, -6, -7, 0) -> (0, -6, -6, 0)
+        [1.0, -1.4, -1.4, 1.0]
+    )
+
+
+def test_one_untrimmed_model_comes_back():
+    assert merge([1.5, -2.0, 3.0], density=1.0, base=[0.5, 0.5, 0.5]) == pytest.approx([1.5, -2.0, 3.0])
+
+
+def test_without_conflict_and_trimming_it_is_the_average():
+    assert merge([1.0, -2.0], [3.0, -4.0], density=1.0) == [2.0, -3.0]
+
+
+def test_order_of_models_does_not_matter():
+    values = torch.randn(3, 40, generator=torch.Generator().manual_seed(0)).tolist()
+    assert merge(*values, density=0.3) == pytest.approx(merge(*reversed(values), density=0.3), abs=1e-6)
+
+
+def test_scaling_the_task_vectors_scales_the_merged_one():
+    values = torch.randn(3, 40, generator=torch.Generator().manual_seed(1))
+    assert merge(*(2 * values).tolist()) == pytest.approx([2 * x for x in merge(*values.tolist())], abs=1e-6)
+
+
+def test_small_tensors_survive_only_a_trim_within_each_tensor():
+    base = {"large": torch.zeros(8), "small": torch.zeros(4)}
+    model = {"large": torch.arange(1.0, 9.0), "small": torch.arange(1.0, 5.0) / 100}
+    whole = ri.ties_merging(base, [model], density=0.5)
+    each = ri.ties_merging(base, [model], density=0.5, trim="tensor")
+    assert whole["small"].tolist() == [0, 0, 0, 0] and whole["large"].tolist() == [0, 0, 3, 4, 5, 6, 7, 8]
+    assert each["small"].tolist() == pytest.approx([0, 0, 0.03, 0.04]) and each["large"].tolist() == [0, 0, 0, 0, 5, 6, 7, 8]
+
+
+def test_density_times_size_entries_are_kept_and_equal_magnitudes_stay_together():
+    kept = lambda values, **o: sum(v != 0 for v in merge(values, **o))  # noqa: E731
+    assert kept([float(v) for v in range(1, 11)], density=0.2) == 2  # the authors' code keeps 3: the 8 too
+    assert kept([1.0, 2.0, 2.0, 2.0], density=0.25) == 3
+
+
+def test_sign_is_elected_by_mass_and_not_by_count():
+    assert merge([1.0, 0.0], [1.0, 0.0], [-5.0, 0.0], density=1.0) == [-5.0, 0.0]
+    assert merge([1.0, 0.0], [1.0, 0.0], [-5.0, 0.0], density=1.0, elect="count") == [1.0, 0.0]
+
+
+def test_a_sum_of_zero_takes_the_majority_sign():
+    # first entry: 2 - 2 = 0; the other two entries elect minus, so minus it is. Positive would give 2, dropping 0.
+    assert merge([2.0, -1.0, -1.0], [-2.0, -1.0, -1.0], density=1.0) == [-2.0, -1.0, -1.0]
+
+
+def test_sum_and_max_of_the_agreeing_values():
+    assert merge([1.0], [3.0], [-2.0], density=1.0) == [2.0]
+    assert merge([1.0], [3.0], [-2.0], density=1.0, aggregate="sum") == [4.0]
+    assert merge([1.0], [3.0], [-2.0], density=1.0, aggregate="max") == [3.0]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_beats_task_arithmetic_and_the_average_under_sign_conflict(seed):
+    family = toy_zoo.multitask("mlp", seed)
+
+    def mean_accuracy(state_dict):
+        return sum(toy_zoo.accuracy(family.network, state_dict, task.test) for task in family.tasks) / len(family.tasks)
+
+    ties = mean_accuracy(ri.ties_merging(family.base, family.finetuned))
+    average = mean_accuracy(ri.uniform_soup(family.finetuned))
+    arithmetic = mean_accuracy(ri.task_arithmetic(family.base, family.finetuned, scaling_coef=1.0))
+    assert ties > average + 0.02 and ties > arithmetic + 0.02
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="density is 0"):
+        merge([1.0], density=0)
+    with pytest.raises(ValueError, match="no fine-tuned models"):
+        ri.ties_merging({"w": torch.zeros(1)}, [])
+    with pytest.raises(ValueError, match="shape"):
+        merge([1.0, 2.0], base=[0.0])
+    with pytest.raises(ValueError, match="elect is 'vote'"):
+        merge([1.0], elect="vote")

@@ -1,0 +1,192 @@
+r"""Toy zoo: small trained models and tasks with known answers, the same on every run.
+
+| call | returns | `finetuned` |
+| --- | --- | --- |
+| `multitask("mlp" \| "conv" \\| "vit" \\| "residual", seed, num_tasks=3)` | `Family` | one fine-tuned model per transformed digit task, one shared head |
+| `soup(architecture, seed, count=5)` | `Family` | models of one task from one base, different learning rates and orders |
+| `independent(architecture, seed, count=2, width=None)` | `Family` | models of one task from different initialisations, `base` is None |
+| `split_classes(architecture, seed, same_init=False)` | `Family` | a model of digits 0-4 and one of digits 5-9, ten outputs each |
+
+    from reference_impls.core import toy_zoo
+    family = toy_zoo.multitask("mlp", seed=0)
+    merged = ri.ties_merging(family.base, family.finetuned)
+    toy_zoo.mean_accuracy(family.network, merged, family.tasks)   # on the test splits
+    toy_zoo.loss(family.network, merged, family.tasks[0].val)     # differentiable scalar
+    toy_zoo.logits(family.network, merged, inputs)                # functional call
+
+Models are trained once with a single thread, kept in `MODEL_FUSION_ATLAS_CACHE` (or `~/.cache/model-fusion-atlas`) and
+in memory. Every call returns fresh tensors, so callers may do with them what they like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .data import TRANSFORMS, Split, Task, batches, digits, gaussian_blobs, join, restrict, two_moons
+from .networks import MLP, CharLM, ConvNet, RecurrentLM, ResidualNet, VisionTransformer
+from .training import StateDict, accuracy, cached, clone, cross_entropy, initialise, logits, loss, train
+
+__all__ = [
+    "MLP", "CharLM", "ConvNet", "RecurrentLM", "ResidualNet", "VisionTransformer",
+    "TRANSFORMS", "Split", "Task", "batches", "digits", "gaussian_blobs", "join", "restrict", "two_moons",
+    "StateDict", "accuracy", "clone", "cross_entropy", "initialise", "logits", "loss", "train",
+    "Family", "build", "independent", "mean_accuracy", "multitask", "soup", "split_classes",
+]  # fmt: skip
+
+ARCHITECTURES: dict[str, tuple[Callable[[int], nn.Module], int]] = {  # how to build at a width, default width
+    "mlp": (lambda width: MLP((64, width, 64, 10)), 128),
+    "conv": (lambda width: ConvNet(width), 12),
+    "vit": (lambda width: VisionTransformer(width), 32),
+    "residual": (lambda width: ResidualNet(width, width), 64),
+}
+
+TASKS = ("rotate90", "mirror", "invert", "rotate180")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models of one architecture with the tasks they were trained for.
+
+    Attributes:
+        network: the architecture in evaluation mode; its own parameters mean nothing.
+        base: the base model theta_0, or None where there is none.
+        finetuned: state dicts theta_1..n.
+        tasks: one task per model, or a single task that all models share.
+    """
+
+    network: nn.Module
+    base: StateDict | None
+    finetuned: tuple[StateDict, ...]
+    tasks: tuple[Task, ...]
+
+    @property
+    def models(self) -> tuple[StateDict, ...]:
+        """The same as `finetuned`, for methods that assume no common base."""
+        return self.finetuned
+
+    @property
+    def task(self) -> Task:
+        """The examples of all tasks as one task (of a single task: itself)."""
+        return self.tasks[0] if len(self.tasks) == 1 else join(self.tasks)
+
+
+def build(architecture: str, width: int | None = None) -> nn.Module:
+    """A network by name ("mlp", "conv", "vit", "residual") in evaluation mode, with parameters of zero."""
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"architecture must be one of {sorted(ARCHITECTURES)}, got {architecture!r}")
+    make, default = ARCHITECTURES[architecture]
+    with torch.random.fork_rng(devices=[]):
+        network = make(default if width is None else width)
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    return network.eval()
+
+
+def mean_accuracy(network: nn.Module, state_dict: StateDict, tasks: Sequence[Task]) -> float:
+    """Mean over the tasks of the accuracy on their test splits."""
+    return sum(accuracy(network, state_dict, task.test) for task in tasks) / len(tasks)
+
+
+def _is_flat(architecture: str) -> bool:
+    return architecture in ("mlp", "residual")
+
+
+def _generator(seed: int, stream: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(1000 * seed + stream)
+
+
+def multitask(architecture: str = "mlp", seed: int = 0, num_tasks: int = 3) -> Family:
+    """One base, trained briefly on upright and transformed digits, fine-tuned fully on each transformed task.
+
+    All models share one ten-class head. Each fine-tuned model is good at its own task and poor at the others.
+
+    Args:
+        architecture: "mlp", "conv", "vit" or "residual".
+        seed: of the initialisation and of the order of the examples.
+        num_tasks: 1 to 4, the first of rotate90, mirror, invert, rotate180.
+    """
+    if not 1 <= num_tasks <= len(TASKS):
+        raise ValueError(f"num_tasks must be 1 to {len(TASKS)}, got {num_tasks}")
+    network, flat = build(architecture), _is_flat(architecture)
+    tasks = tuple(digits(name, flat=flat) for name in TASKS[:num_tasks])
+
+    def make() -> list[StateDict]:
+        mixture = join([digits(name, flat=flat) for name in ("upright", *TASKS[:3])])
+        base = train(network, None, mixture.train, num_steps=100, lr=2e-3, generator=_generator(seed))
+        return [base] + [
+            train(network, base, task.train, num_steps=150, lr=2e-3, generator=_generator(seed, 1 + t))
+            for t, task in enumerate(tasks)
+        ]
+
+    base, *finetuned = cached("multitask", {"architecture": architecture, "seed": seed, "num_tasks": num_tasks}, make)
+    return Family(network, base, tuple(finetuned), tasks)
+
+
+def soup(architecture: str = "mlp", seed: int = 0, count: int = 5) -> Family:
+    """`count` models of one task (rotate90) from one base; learning rate and order of the examples differ.
+
+    Learning rates run from 0.0005 to 0.008 in powers of two, repeated if there are more than five models.
+    """
+    network, flat = build(architecture), _is_flat(architecture)
+    task = digits("rotate90", flat=flat)
+
+    def make() -> list[StateDict]:
+        mixture = join([digits(name, flat=flat) for name in ("upright", *TASKS[:3])])
+        base = train(network, None, mixture.train, num_steps=100, lr=2e-3, generator=_generator(seed))
+        return [base] + [
+            train(network, base, task.train, num_steps=150, lr=5e-4 * 2 ** (i % 5), generator=_generator(seed, 11 + i))
+            for i in range(count)
+        ]
+
+    base, *finetuned = cached("soup", {"architecture": architecture, "seed": seed, "count": count}, make)
+    return Family(network, base, tuple(finetuned), (task,))
+
+
+def independent(architecture: str = "mlp", seed: int = 0, count: int = 2, width: int | None = None) -> Family:
+    """`count` models of upright digits, each from its own initialisation: nothing aligns their units.
+
+    Args:
+        architecture: "mlp", "conv", "vit" or "residual".
+        seed: model i is drawn from the pair (seed, i).
+        count: number of models.
+        width: hidden width. Default None: the architecture's own.
+    """
+    network, task = build(architecture, width), digits(flat=_is_flat(architecture))
+
+    def make() -> list[StateDict]:
+        return [
+            train(network, None, task.train, num_steps=300, lr=3e-3, generator=_generator(seed, 101 + i))
+            for i in range(count)
+        ]
+
+    arguments = {"architecture": architecture, "seed": seed, "count": count, "width": width}
+    return Family(network, None, tuple(cached("independent", arguments, make)), (task,))
+
+
+def split_classes(architecture: str = "mlp", seed: int = 0, same_init: bool = False) -> Family:
+    """A model of the digits 0-4 and one of the digits 5-9, ten outputs each; labels keep their numbers.
+
+    `family.tasks[i].classes` are the labels that model i knows; `family.task` has all ten.
+
+    Args:
+        architecture: "mlp", "conv", "vit" or "residual".
+        seed: of the initialisations and orders.
+        same_init: True starts both from one initialisation, which is then `base`.
+    """
+    network, everything = build(architecture), digits(flat=_is_flat(architecture))
+    tasks = (restrict(everything, range(5), "digits 0-4"), restrict(everything, range(5, 10), "digits 5-9"))
+
+    def make() -> list[StateDict]:
+        starts = [initialise(network, _generator(seed, 201 + i * (not same_init))) for i in range(2)]
+        return starts[:1] + [
+            train(network, start, task.train, num_steps=200, lr=3e-3, generator=_generator(seed, 211 + i))
+            for i, (start, task) in enumerate(zip(starts, tasks, strict=True))
+        ]
+
+    arguments = {"architecture": architecture, "seed": seed, "same_init": same_init}
+    base, *models = cached("split_classes", arguments, make)
+    return Family(network, base if same_init else None, tuple(models), tasks)

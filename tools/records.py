@@ -6,11 +6,13 @@ Schema that `python -m tools fmt` writes from these types, so that an editor com
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints
 
 # --- plain text and links ---------------------------------------------------------------------------------------
 
@@ -19,6 +21,8 @@ _FORBIDDEN = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}  # control, bidi, zero-width, 
 
 def _printable(text: str) -> str:
     """Refuse characters that a reader cannot see: they hide text or reorder it."""
+    if "\n" in text:
+        raise ValueError("a line break; write it on one line")
     for position, character in enumerate(text):
         if unicodedata.category(character) in _FORBIDDEN:
             raise ValueError(f"invisible character U+{ord(character):04X} at position {position}; delete it")
@@ -51,6 +55,11 @@ Year = Annotated[int, Field(ge=1950, le=2100)]
 
 class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    _id: str = PrivateAttr("")  # the path is the id: whoever reads the file sets it
+
+    @property
+    def id(self) -> str:
+        return self._id
 
 
 # --- papers -----------------------------------------------------------------------------------------------------
@@ -166,6 +175,9 @@ class Method(Record):
     note: Prose | None = None
 
 
+CHAPTERS: tuple[str, ...] = get_args(Chapter)
+
+
 # --- codebases, resources, venues, taxonomy ---------------------------------------------------------------------
 
 
@@ -265,3 +277,18 @@ KINDS: dict[str, type[Record]] = {
     "resources": Resource,
     "reading_lists": ReadingList,
 }
+
+
+# --- helpers for whoever reads the types ------------------------------------------------------------------------
+
+
+def inner_record(annotation: object) -> type[Record] | None:
+    """The record type inside `list[Code]`, `Requirements` or `Code | None`; None for plain values."""
+    if isinstance(annotation, type) and issubclass(annotation, Record):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := inner_record(part))), None)
+
+
+def nearest(value: str, known: Iterable[str]) -> str | None:
+    """The known value that was probably meant."""
+    return next(iter(difflib.get_close_matches(value, list(known), n=1, cutoff=0.6)), None)

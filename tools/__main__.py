@@ -1,0 +1,39 @@
+"""`python -m tools COMMAND`: check, fmt, new, export and site. One module a command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from tools import check, export, fmt, new
+from tools.catalog import CatalogError
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    parser = argparse.ArgumentParser(prog="python -m tools", description="Check, mend and publish the catalog.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (check, fmt, new, export):
+        module.add_parser(commands)
+    commands.add_parser("site", help="write the generated pages of the site", add_help=False)
+    try:
+        if argv[:1] == ["site"]:  # reads its own arguments; imported only when asked for
+            from tools import site
+
+            return site.main(argv[1:]) or 0
+        args = parser.parse_args(argv)
+        return args.run(args)
+    except CatalogError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader went away: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,7 +2,7 @@ r"""Toy zoo: small trained models and tasks with known answers, the same on ever
 
 | call | returns | `finetuned` |
 | --- | --- | --- |
-| `multitask("mlp" \| "conv" \\| "vit" \\| "residual", seed, num_tasks=3)` | `Family` | one fine-tuned model per transformed digit task, one shared head |
+| `multitask("mlp" \| "conv" \| "vit" \| "residual", seed, num_tasks=3)` | `Family` | one fine-tuned model per transformed digit task, one shared head |
 | `soup(architecture, seed, count=5)` | `Family` | models of one task from one base, different learning rates and orders |
 | `independent(architecture, seed, count=2, width=None)` | `Family` | models of one task from different initialisations, `base` is None |
 | `split_classes(architecture, seed, same_init=False)` | `Family` | a model of digits 0-4 and one of digits 5-9, ten outputs each |
@@ -38,13 +38,23 @@ __all__ = [
 ]  # fmt: skip
 
 ARCHITECTURES: dict[str, tuple[Callable[[int], nn.Module], int]] = {  # how to build at a width, default width
-    "mlp": (lambda width: MLP((64, width, 64, 10)), 128),
-    "conv": (lambda width: ConvNet(width), 12),
+    "mlp": (lambda width: MLP((64, width, 64, 10)), 256),
+    "conv": (lambda width: ConvNet(width), 16),
     "vit": (lambda width: VisionTransformer(width), 32),
-    "residual": (lambda width: ResidualNet(width, width), 64),
+    "residual": (lambda width: ResidualNet(width, 64), 128),
 }
 
-TASKS = ("rotate90", "mirror", "invert", "rotate180")
+TASKS = ("rotate90", "invert", "checker", "mirror")
+
+# The base knows a little of each task: `seen` training examples of it, beside upright digits and digits whose contrast
+# is inverted in rows, columns and halves. Fewer make the tasks more alien to one another, so that merging is harder.
+# (seen, steps and learning rate of the base, steps and learning rate of the fine-tuning)
+_RECIPES = {
+    "mlp": (20, 200, 1e-3, 200, 1e-3),
+    "conv": (200, 200, 3e-3, 100, 1e-3),
+    "vit": (200, 400, 3e-3, 200, 1e-3),
+    "residual": (100, 200, 1e-3, 200, 5e-4),
+}
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ class Family:
 
 
 def build(architecture: str, width: int | None = None) -> nn.Module:
-    """A network by name ("mlp", "conv", "vit", "residual") in evaluation mode, with parameters of zero."""
+    """A network by name ("mlp", "conv", "vit" or "residual") in evaluation mode, with parameters of zero."""
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture must be one of {sorted(ARCHITECTURES)}, got {architecture!r}")
     make, default = ARCHITECTURES[architecture]
@@ -99,26 +109,35 @@ def _generator(seed: int, stream: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(1000 * seed + stream)
 
 
-def multitask(architecture: str = "mlp", seed: int = 0, num_tasks: int = 3) -> Family:
-    """One base, trained briefly on upright and transformed digits, fine-tuned fully on each transformed task.
+def _base(architecture: str, seed: int) -> StateDict:
+    seen, num_steps, lr, _, _ = _RECIPES[architecture]
+    flat = _is_flat(architecture)
+    known = [digits(name, flat=flat).train for name in ("upright", "rows", "columns", "left", "top")]
+    known += [tuple(part[:seen] for part in digits(name, flat=flat).train) for name in TASKS]
+    mixture = tuple(torch.cat(parts) for parts in zip(*known, strict=True))
+    return train(build(architecture), None, mixture, num_steps=num_steps, lr=lr, generator=_generator(seed))
 
-    All models share one ten-class head. Each fine-tuned model is good at its own task and poor at the others.
+
+def multitask(architecture: str = "mlp", seed: int = 0, num_tasks: int = 3) -> Family:
+    """One base that knows a little of every task, fine-tuned fully on each task: transformed digits, one shared head.
+
+    Each fine-tuned model is good at its own task and poor at the others, and the plain average is good at none.
 
     Args:
         architecture: "mlp", "conv", "vit" or "residual".
         seed: of the initialisation and of the order of the examples.
-        num_tasks: 1 to 4, the first of rotate90, mirror, invert, rotate180.
+        num_tasks: 1 to 4, the first of rotate90, invert, checker, mirror.
     """
     if not 1 <= num_tasks <= len(TASKS):
         raise ValueError(f"num_tasks must be 1 to {len(TASKS)}, got {num_tasks}")
     network, flat = build(architecture), _is_flat(architecture)
     tasks = tuple(digits(name, flat=flat) for name in TASKS[:num_tasks])
+    *_, num_steps, lr = _RECIPES[architecture]
 
     def make() -> list[StateDict]:
-        mixture = join([digits(name, flat=flat) for name in ("upright", *TASKS[:3])])
-        base = train(network, None, mixture.train, num_steps=100, lr=2e-3, generator=_generator(seed))
+        base = _base(architecture, seed)
         return [base] + [
-            train(network, base, task.train, num_steps=150, lr=2e-3, generator=_generator(seed, 1 + t))
+            train(network, base, task.train, num_steps=num_steps, lr=lr, generator=_generator(seed, 1 + t))
             for t, task in enumerate(tasks)
         ]
 
@@ -127,20 +146,22 @@ def multitask(architecture: str = "mlp", seed: int = 0, num_tasks: int = 3) -> F
 
 
 def soup(architecture: str = "mlp", seed: int = 0, count: int = 5) -> Family:
-    """`count` models of one task (rotate90) from one base; learning rate and order of the examples differ.
+    """`count` models of one task (rotate90) from the base of `multitask`; learning rate and order differ.
 
-    Learning rates run from 0.0005 to 0.008 in powers of two, repeated if there are more than five models.
+    The learning rates are 1/2, 1, 2, 4, 8 times that of `multitask`, repeated if there are more than five models.
     """
-    network, flat = build(architecture), _is_flat(architecture)
-    task = digits("rotate90", flat=flat)
+    network, task = build(architecture), digits("rotate90", flat=_is_flat(architecture))
+    *_, num_steps, lr = _RECIPES[architecture]
 
     def make() -> list[StateDict]:
-        mixture = join([digits(name, flat=flat) for name in ("upright", *TASKS[:3])])
-        base = train(network, None, mixture.train, num_steps=100, lr=2e-3, generator=_generator(seed))
+        base = _base(architecture, seed)
         return [base] + [
-            train(network, base, task.train, num_steps=150, lr=5e-4 * 2 ** (i % 5), generator=_generator(seed, 11 + i))
+            train(
+                network, base, task.train, num_steps=num_steps, lr=lr * 2 ** (i % 5 - 1),
+                generator=_generator(seed, 11 + i),
+            )
             for i in range(count)
-        ]
+        ]  # fmt: skip
 
     base, *finetuned = cached("soup", {"architecture": architecture, "seed": seed, "count": count}, make)
     return Family(network, base, tuple(finetuned), (task,))

@@ -56,13 +56,19 @@ def restrict(task: Task, classes: Sequence[int], name: str) -> Task:
 
 # --- digits -------------------------------------------------------------------------------------------------------
 
-TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {  # images (n, 1, 8, 8) in [0, 1]
+_ODD = torch.arange(8).remainder(2).bool()
+
+TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {  # images (n, 1, 8, 8) in [-1, 1]
     "upright": lambda x: x,
     "rotate90": lambda x: x.rot90(1, (2, 3)),
-    "mirror": lambda x: x.flip(3),
-    "invert": lambda x: 1 - x,
     "rotate180": lambda x: x.rot90(2, (2, 3)),
-    "transpose": lambda x: x.transpose(2, 3),
+    "mirror": lambda x: x.flip(3),
+    "invert": lambda x: -x,
+    "rows": lambda x: torch.where(_ODD[:, None], -x, x),  # contrast inverted in every other row, column, pixel
+    "columns": lambda x: torch.where(_ODD, -x, x),
+    "checker": lambda x: torch.where(_ODD[:, None] ^ _ODD, -x, x),
+    "left": lambda x: torch.where(torch.arange(8) < 4, -x, x),
+    "top": lambda x: torch.where(torch.arange(8)[:, None] < 4, -x, x),
 }
 
 
@@ -73,14 +79,14 @@ def _digit_images() -> Split:
     except ImportError as error:
         raise ImportError("the digits need scikit-learn: pip install scikit-learn") from error
     raw = load_digits()
-    images = torch.tensor(raw.images, dtype=torch.float32).unsqueeze(1) / 16
+    images = torch.tensor(raw.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
     targets = torch.tensor(raw.target, dtype=torch.int64)
     order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0))
     return images[order], targets[order]
 
 
 def digits(transform: str = "upright", *, flat: bool = False) -> Task:
-    """Scikit-learn's 1797 handwritten digits, 8x8, values in [0, 1]: 1000 train, 300 val, 497 test, the same always.
+    """Scikit-learn's 1797 handwritten digits, 8x8, values in [-1, 1]: 1000 train, 300 val, 497 test, the same always.
 
     Args:
         transform: a key of `TRANSFORMS`, applied to every image.

@@ -200,19 +200,21 @@ class Catalog:
         return (self.root / "reference_impls").is_dir()
 
     @cached_property
-    def implementations(self) -> dict[str, Implementation]:
-        """Method id -> its module, found by listing reference_impls/<chapter>/."""
-        found = {}
-        for chapter in records.CHAPTERS:
-            for path in sorted((self.root / "reference_impls" / chapter).glob("[!_]*.py")):
-                test = self.root / "tests" / "methods" / chapter / f"test_{path.stem}.py"
-                found[path.stem] = _implementation(path, chapter, test)
-        return found
+    def implementations(self) -> dict[tuple[str, str], Implementation]:
+        """(chapter, id) -> module, found by listing reference_impls/<chapter>/."""
+        return {
+            (chapter, path.stem): _implementation(path, chapter, self.test_path(chapter, path.stem))
+            for chapter in records.CHAPTERS
+            for path in sorted((self.root / "reference_impls" / chapter).glob("[!_]*.py"))
+        }
+
+    def test_path(self, chapter: str, method: str) -> Path:
+        return self.root / "tests" / "methods" / chapter / f"test_{method}.py"
 
     def implementation(self, method: str) -> str | None:
         """module:function of a method, or None while there is none."""
-        found = self.implementations.get(method)
-        return found.target if found and found.chapter == self.chapters.get(method) else None
+        found = self.implementations.get((self.chapters[method], method))
+        return found.target if found else None
 
 
 # --- reading ----------------------------------------------------------------------------------------------------
@@ -248,9 +250,16 @@ def load(root: Path | str = ".", folder: str = "catalog") -> Catalog:
                 found[kind][id] = record
         problems += troubles
         if kind == "methods":
-            chapters[id] = path.parent.name
+            chapters[id] = path.parent.name  # tools.check says so where that is not a chapter
 
     return Catalog(root=root, folder=home, **found, chapters=chapters, sources=sources, problems=tuple(problems))
+
+
+def load_from(folder: Path) -> Catalog:
+    """The same for a command's `--catalog DIR`: the project is the folder that holds DIR."""
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    return load(folder.parent, folder.name)
 
 
 def list_files(home: Path) -> Iterator[tuple[str, str, Path]]:
@@ -259,12 +268,12 @@ def list_files(home: Path) -> Iterator[tuple[str, str, Path]]:
         if (home / f"{table}.yaml").is_file():
             yield table, table, home / f"{table}.yaml"
     for kind in KINDS:
-        for path in _files(home / kind):
+        for path in files_below(home / kind):
             if path.suffix == ".yaml":
                 yield kind, path.stem, path
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Every file below a folder, in a fixed order; hidden ones belong to editors and systems."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -274,7 +283,7 @@ def _files(folder: Path) -> Iterator[Path]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _files(Path(entry.path))
+            yield from files_below(Path(entry.path))
         else:
             yield Path(entry.path)
 
@@ -293,6 +302,11 @@ def read(path: Path) -> tuple[Source, list[Problem]]:
     except OSError as error:
         return Source(path, ""), [Problem(path, 1, f"cannot be read ({error.strerror})", "check that it is a readable file")]
 
+    return parse(path, text)
+
+
+def parse(path: Path, text: str) -> tuple[Source, list[Problem]]:
+    """The same for text that is not on disk yet."""
     try:
         loader = yaml.CSafeLoader(text)
         try:
@@ -461,9 +475,9 @@ def _invert(pairs) -> dict[str, list[str]]:
     return {target: list(sources) for target, sources in found.items()}
 
 
-def _by_node(taxonomy: dict[str, Node], records_: dict[str, Paper] | dict[str, Method]) -> dict[str, list[str]]:
+def _by_node(taxonomy: dict[str, Node], members: dict[str, Paper] | dict[str, Method]) -> dict[str, list[str]]:
     pairs = []
-    for id, record in sorted(records_.items()):
+    for id, record in sorted(members.items()):
         for node in record.taxonomy:
             parts = node.split("/")
             pairs += [("/".join(parts[:depth]), id) for depth in range(1, len(parts) + 1)]

@@ -1,9 +1,34 @@
-"""Placeholder."""
+"""`python -m tools check [--catalog DIR]`: read every record, apply every rule, print one line a problem."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tools.catalog import Catalog, Problem, load_from
+from tools.records import KINDS
+from tools.rules import RULES
 
 
-def add_parser(commands):
-    commands.add_parser("check").set_defaults(run=run)
+def add_parser(commands) -> None:
+    parser = commands.add_parser("check", help="find what is wrong with the catalog; one line a problem")
+    parser.add_argument("--catalog", type=Path, default=Path("catalog"), metavar="DIR")
+    parser.set_defaults(run=run)
 
 
-def run(args):
-    return 1
+def run(args) -> int:
+    catalog = load_from(args.catalog)
+    problems = check(catalog)
+    for problem in problems:
+        print(problem)
+    if problems:
+        print(f"{len(problems)} problems in {len({problem.path for problem in problems})} files", file=sys.stderr)
+        return 1
+    counts = [f"{len(getattr(catalog, kind))} {kind.replace('_', ' ')}" for kind in KINDS]
+    print(f"{', '.join(counts)}, {len(catalog.taxonomy)} taxonomy nodes, {len(catalog.venues)} venues: no problems")
+    return 0
+
+
+def check(catalog: Catalog) -> list[Problem]:
+    """Every problem, by file and line."""
+    return sorted({*catalog.problems, *(problem for rule in RULES for problem in rule(catalog))})

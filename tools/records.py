@@ -93,7 +93,7 @@ class Paper(Record):
     where: Line | None = Field(default=None, description="volume, issue and pages: 26(307):1-38")
     kind: PaperKind
     arxiv: Annotated[str, StringConstraints(pattern=r"^(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})$")] | None = None
-    doi: Annotated[str, StringConstraints(pattern=r"^10\.\d{4,9}/[^\s<>\"{}]+$")] | None = None
+    doi: Annotated[str, StringConstraints(pattern=r"^10\.\d{4,9}/[^\s<>\"{}\\]+$")] | None = None
     openreview: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,14}$")] | None = None
     url: Url | None = Field(default=None, description="only where there is no arXiv id, DOI or OpenReview id, or beside them")
     taxonomy: list[TaxonomyId] = Field(min_length=1)

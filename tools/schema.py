@@ -1,0 +1,22 @@
+"""JSON Schemas for editors, written from the types into `catalog/schema/`; `python -m tools fmt` writes them."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import TypeAdapter
+
+from tools.records import KINDS, Node, Slug, TaxonomyId, Venue
+
+FOLDER = "schema"
+
+
+def schemas() -> dict[str, str]:
+    """File name -> the text that belongs there."""
+    types = {**KINDS, "taxonomy": dict[TaxonomyId, Node], "venues": dict[Slug, Venue]}
+    return {f"{kind}.json": _text(kind, TypeAdapter(type_).json_schema()) for kind, type_ in types.items()}
+
+
+def _text(kind: str, schema: dict) -> str:
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": kind} | schema
+    return json.dumps(schema | {"title": kind}, indent=2, ensure_ascii=False) + "\n"

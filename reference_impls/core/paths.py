@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, to_state_dict, to_vector
+from reference_impls.core.state_dict import StateDict, Vector, check_same_structure, linear_combination, tied_to
+from reference_impls.core.state_dict import to_state_dict, to_vector
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,24 @@ def convex_combination(models: Sequence[StateDict], weights: Sequence[float]) ->
     if abs(float(sum(weights)) - 1) > 1e-4:
         raise ValueError(f"the weights sum to {float(sum(weights)):g}; they must sum to 1")
     return to_state_dict(linear_combination([to_vector(model) for model in models], list(weights)), like=models[0])
+
+
+def dress(vector: Vector, like: StateDict) -> dict[str, Tensor]:
+    """Return `vector` with the keys, dtypes, ties and integer buffers of `like`; gradients flow back into `vector`.
+
+    What `to_state_dict` is for results, this is for a loss that is to be differentiated.
+
+    Example:
+        >>> w = torch.tensor([3.0], requires_grad=True)
+        >>> (dress({"w": w}, like={"w": torch.zeros(1), "steps": torch.tensor(1)})["w"] ** 2).sum().backward()
+        >>> w.grad
+        tensor([6.])
+    """
+    ties = tied_to(like)
+    out: dict[str, Tensor] = {}
+    for key, tensor in like.items():
+        out[key] = out[ties[key]] if key in ties else vector[key].to(tensor.dtype) if key in vector else tensor
+    return out
 
 
 def evenly_spaced(num_points: int) -> Tensor:

@@ -40,7 +40,7 @@ def _id_type(kind: str) -> TypeAdapter:
     return TypeAdapter(ID_TYPES.get(kind, Slug))
 
 
-def _is_id(kind: str, id: str) -> bool:
+def is_id(kind: str, id: str) -> bool:
     try:
         _id_type(kind).validate_python(id)
     except ValidationError:
@@ -69,7 +69,7 @@ def paths(catalog: Catalog) -> Iterator[Problem]:
         elif not re.fullmatch(pattern, "/".join(folders)):
             near = records.nearest("/".join(folders), records.CHAPTERS) if kind == "methods" else None
             yield Problem(path, 1, "in the wrong folder", f"did you mean {near!r}?" if near else f"move it to {place}")
-        elif not _is_id(kind, path.stem):
+        elif not is_id(kind, path.stem):
             form = ID_FORMS.get(kind, "lower-case words with hyphens: fusion-bench")
             yield Problem(path, 1, f"{path.stem!r} is not an id", f"name the file by {form}")
         elif kind == "papers" and folders[0] != (year := re.search(r"\d{4}", path.stem)[0]):
@@ -77,7 +77,7 @@ def paths(catalog: Catalog) -> Iterator[Problem]:
     for table in TABLES:
         source = catalog.sources.get((table, table))
         for id in source.value if source and isinstance(source.value, dict) else ():
-            if not _is_id(table, id):
+            if not is_id(table, id):
                 form = ID_FORMS.get(table, "lower-case words with hyphens: acl-findings")
                 yield Problem(source.path, source.line(id), f"{id!r} is not an id", f"write {form}")
 

@@ -51,8 +51,8 @@ TASKS = ("rotate90", "invert", "checker", "mirror")
 # (seen, steps and learning rate of the base, steps and learning rate of the fine-tuning)
 _RECIPES = {
     "mlp": (20, 200, 1e-3, 200, 1e-3),
-    "conv": (200, 200, 3e-3, 100, 1e-3),
-    "vit": (200, 400, 3e-3, 200, 1e-3),
+    "conv": (200, 300, 2e-3, 100, 5e-4),
+    "vit": (300, 400, 3e-3, 250, 1e-3),
     "residual": (100, 200, 1e-3, 200, 5e-4),
 }
 

@@ -220,9 +220,10 @@ def _record(
         return lambda _, args, output: recorded[name].append((args[0] if at == "inputs" else output).detach())
 
     handles = [module.register_forward_hook(note(name)) for name, module in layers.items()]
+    tie_weights = len(state_dict) < len(network.state_dict())  # one name of a tied group stands for all
     try:
         with _evaluating(network), torch.no_grad():
-            functional_call(network, dict(state_dict), (inputs,))
+            functional_call(network, dict(state_dict), (inputs,), tie_weights=tie_weights)
     finally:
         for handle in handles:
             handle.remove()

@@ -6,6 +6,9 @@ r"""Toy zoo: small trained models and tasks with known answers, the same on ever
 | `soup(architecture, seed, count=5)` | `Family` | models of one task from one base, different learning rates and orders |
 | `independent(architecture, seed, count=2, width=None)` | `Family` | models of one task from different initialisations, `base` is None |
 | `split_classes(architecture, seed, same_init=False)` | `Family` | a model of digits 0-4 and one of digits 5-9, ten outputs each |
+| `adapters("mlp" \| "vit" \| "residual", seed, rank=4, num_tasks=3)` | `AdapterFamily` | `adapters`: (A, B) by weight name, one adapter per task of `multitask` |
+| `language_models(seed, tied=False)` | `LanguageFamily` | a transformer per text domain from one base, characters as tokens |
+| `second_language_model(seed)` | `LanguageFamily` | one recurrent model of all domains, another vocabulary |
 
     from reference_impls.core import toy_zoo
     family = toy_zoo.multitask("mlp", seed=0)
@@ -13,6 +16,11 @@ r"""Toy zoo: small trained models and tasks with known answers, the same on ever
     toy_zoo.mean_accuracy(family.network, merged, family.tasks)   # on the test splits
     toy_zoo.loss(family.network, merged, family.tasks[0].val)     # differentiable scalar
     toy_zoo.logits(family.network, merged, inputs)                # functional call
+    toy_zoo.train(family.network, merged, family.tasks[0].train, num_steps=50, lr=1e-3, generator=generator)
+
+Data: `digits(transform)`, `two_moons(seed)`, `gaussian_blobs(seed)`, `corpus(domain, length)`, `text_task(domain,
+tokenizer)`; a `Task` has `train`, `val` and `test`, each `(inputs, targets)`, and `batches(split, size)` cuts a split.
+Digit inputs are flat (n, 64) for "mlp" and "residual", images (n, 1, 8, 8) for "conv" and "vit", values in [-1, 1].
 
 Models are trained once with a single thread, kept in `MODEL_FUSION_ATLAS_CACHE` (or `~/.cache/model-fusion-atlas`) and
 in memory. Every call returns fresh tensors, so callers may do with them what they like.
@@ -24,17 +32,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..lora import merge_adapter
 from .data import TRANSFORMS, Split, Task, batches, digits, gaussian_blobs, join, restrict, two_moons
 from .networks import MLP, CharLM, ConvNet, RecurrentLM, ResidualNet, VisionTransformer
-from .training import StateDict, accuracy, cached, clone, cross_entropy, initialise, logits, loss, train
+from .text import DOMAINS, Tokenizer, character_tokenizer, corpus, pair_tokenizer, text_task
+from .training import (
+    StateDict, accuracy, cached, clone, cross_entropy, initialise, logits, loss, train, train_adapter,
+)  # fmt: skip
 
 __all__ = [
     "MLP", "CharLM", "ConvNet", "RecurrentLM", "ResidualNet", "VisionTransformer",
     "TRANSFORMS", "Split", "Task", "batches", "digits", "gaussian_blobs", "join", "restrict", "two_moons",
-    "StateDict", "accuracy", "clone", "cross_entropy", "initialise", "logits", "loss", "train",
-    "Family", "build", "independent", "mean_accuracy", "multitask", "soup", "split_classes",
+    "DOMAINS", "Tokenizer", "character_tokenizer", "corpus", "pair_tokenizer", "text_task",
+    "StateDict", "accuracy", "clone", "cross_entropy", "initialise", "logits", "loss", "train", "train_adapter",
+    "Adapter", "AdapterFamily", "Family", "LanguageFamily", "adapters", "build", "independent", "language_models",
+    "mean_accuracy", "multitask", "second_language_model", "soup", "split_classes",
 ]  # fmt: skip
 
 ARCHITECTURES: dict[str, tuple[Callable[[int], nn.Module], int]] = {  # how to build at a width, default width
@@ -84,13 +98,45 @@ class Family:
         return self.tasks[0] if len(self.tasks) == 1 else join(self.tasks)
 
 
+Adapter = dict[str, tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class AdapterFamily(Family):
+    """A family whose fine-tuned models are the base plus a low-rank update.
+
+    Attributes:
+        adapters: per task, weight name -> (A (rank, inputs), B (outputs, rank)).
+        scaling: fine-tuned weight = base weight + scaling * B A.
+    """
+
+    adapters: tuple[Adapter, ...]
+    scaling: float
+
+
+@dataclass(frozen=True)
+class LanguageFamily(Family):
+    """A family of language models.
+
+    Attributes:
+        tokenizer: what the token ids of the tasks mean.
+    """
+
+    tokenizer: Tokenizer
+
+
 def build(architecture: str, width: int | None = None) -> nn.Module:
     """A network by name ("mlp", "conv", "vit" or "residual") in evaluation mode, with parameters of zero."""
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture must be one of {sorted(ARCHITECTURES)}, got {architecture!r}")
     make, default = ARCHITECTURES[architecture]
+    return _quiet(lambda: make(default if width is None else width))
+
+
+def _quiet(make: Callable[[], nn.Module]) -> nn.Module:
+    """A network in evaluation mode with parameters of zero, made without touching the global random state."""
     with torch.random.fork_rng(devices=[]):
-        network = make(default if width is None else width)
+        network = make()
     for parameter in network.parameters():
         parameter.data.zero_()
     return network.eval()
@@ -211,3 +257,74 @@ def split_classes(architecture: str = "mlp", seed: int = 0, same_init: bool = Fa
     arguments = {"architecture": architecture, "seed": seed, "same_init": same_init}
     base, *models = cached("split_classes", arguments, make)
     return Family(network, base if same_init else None, tuple(models), tasks)
+
+
+def adapters(architecture: str = "mlp", seed: int = 0, rank: int = 4, num_tasks: int = 3) -> AdapterFamily:
+    """One low-rank adapter of every linear layer per task, on the base of `multitask`, scaling 1.
+
+    Args:
+        architecture: "mlp", "vit" or "residual".
+        seed: of base, adapters and orders.
+        rank: of every adapter.
+        num_tasks: 1 to 4, the first of rotate90, invert, checker, mirror.
+    """
+    if architecture not in ("mlp", "vit", "residual"):
+        raise ValueError(f"adapters need an architecture of linear layers: mlp, vit or residual, got {architecture!r}")
+    if not 1 <= num_tasks <= len(TASKS):
+        raise ValueError(f"num_tasks must be 1 to {len(TASKS)}, got {num_tasks}")
+    network, flat = build(architecture), _is_flat(architecture)
+    tasks = tuple(digits(name, flat=flat) for name in TASKS[:num_tasks])
+    *_, num_steps, lr = _RECIPES[architecture]
+
+    def make() -> list[StateDict]:
+        base = _base(architecture, seed)
+        trained = [
+            train_adapter(
+                network, base, task.train, rank=rank, num_steps=num_steps, lr=4 * lr,
+                generator=_generator(seed, 301 + t),
+            )
+            for t, task in enumerate(tasks)
+        ]  # fmt: skip
+        return [base] + [{f"{n}.{k}": pair["AB".index(k)] for n, pair in a.items() for k in "AB"} for a in trained]
+
+    arguments = {"architecture": architecture, "seed": seed, "rank": rank, "num_tasks": num_tasks}
+    base, *flat_factors = cached("adapters", arguments, make)
+    pairs = tuple({n[:-2]: (f[n], f[n[:-2] + ".B"]) for n in f if n.endswith(".A")} for f in flat_factors)
+    return AdapterFamily(network, base, tuple(merge_adapter(base, a) for a in pairs), tasks, pairs, 1.0)
+
+
+def language_models(seed: int = 0, tied: bool = False) -> LanguageFamily:
+    """A character-level transformer trained briefly on a little of every domain, and fine-tuned on each.
+
+    Args:
+        seed: of the initialisation and of the orders.
+        tied: True ties the output matrix to the embedding.
+    """
+    tokenizer = character_tokenizer()
+    tasks = tuple(text_task(domain, tokenizer) for domain in DOMAINS)
+    network = _quiet(lambda: CharLM(len(tokenizer.pieces), context=24, tied=tied))
+
+    def make() -> list[StateDict]:
+        mixture = tuple(torch.cat([task.train[i][:30] for task in tasks]) for i in range(2))
+        options = {"lr": 3e-3, "batch_size": 32}
+        base = train(network, None, mixture, num_steps=150, generator=_generator(seed, 401), **options)
+        return [base] + [
+            train(network, base, task.train, num_steps=80, generator=_generator(seed, 402 + t), **options)
+            for t, task in enumerate(tasks)
+        ]
+
+    base, *finetuned = cached("language_models", {"seed": seed, "tied": tied}, make)
+    return LanguageFamily(network, base, tuple(finetuned), tasks, tokenizer)
+
+
+def second_language_model(seed: int = 0) -> LanguageFamily:
+    """A recurrent model of all three domains with another vocabulary (pairs of characters, other ids); no base."""
+    tokenizer = pair_tokenizer()
+    tasks = tuple(text_task(domain, tokenizer) for domain in DOMAINS)
+    network = _quiet(lambda: RecurrentLM(len(tokenizer.pieces)))
+
+    def make() -> list[StateDict]:
+        options = {"num_steps": 250, "lr": 5e-3, "batch_size": 32, "generator": _generator(seed, 501)}
+        return [train(network, None, join(tasks).train, **options)]
+
+    return LanguageFamily(network, None, tuple(cached("second_language_model", {"seed": seed}, make)), tasks, tokenizer)

@@ -21,11 +21,15 @@ StateDict = dict[str, Tensor]
 
 
 def logits(network: nn.Module, state_dict: StateDict, inputs: Tensor) -> Tensor:
-    """Outputs of `network` with the tensors of `state_dict`, in evaluation mode; differentiable, nothing is changed."""
+    """Outputs of `network` with the tensors of `state_dict`, in evaluation mode; differentiable, nothing is changed.
+
+    Of tied weights the state dict may have one name (it stands for all) or all of them (each is used as it is).
+    """
     training = network.training
     network.eval()
+    tie_weights = len(state_dict) < len(network.state_dict())
     try:
-        return torch.func.functional_call(network, state_dict, (inputs,))
+        return torch.func.functional_call(network, state_dict, (inputs,), tie_weights=tie_weights)
     finally:
         network.train(training)
 
@@ -123,6 +127,44 @@ def train(
             step_loss.backward()
             optimizer.step()
     return clone(network.state_dict())
+
+
+def train_adapter(
+    network: nn.Module,
+    base: StateDict,
+    split: Split,
+    *,
+    rank: int,
+    num_steps: int,
+    lr: float,
+    generator: torch.Generator,
+    scaling: float = 1.0,
+    batch_size: int = 64,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Train low-rank factors of every linear layer with Adam, the base model frozen.
+
+    Returns:
+        Weight name -> (A (rank, inputs), B (outputs, rank)); A starts Gaussian with variance 1 / inputs, B at zero.
+    """
+    with single_thread():
+        names = [f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+        factors = {}
+        for name in names:
+            outputs, inputs = base[name].shape
+            A = torch.randn(rank, inputs, generator=generator) / inputs**0.5
+            factors[name] = (A.requires_grad_(), torch.zeros(outputs, rank, requires_grad=True))
+        optimizer = torch.optim.Adam([f for pair in factors.values() for f in pair], lr=lr)
+        order = torch.empty(0, dtype=torch.int64)
+        for _ in range(num_steps):
+            if len(order) < batch_size:
+                order = torch.randperm(len(split[0]), generator=generator)
+            index, order = order[:batch_size], order[batch_size:]
+            adapted = base | {name: base[name] + scaling * B @ A for name, (A, B) in factors.items()}
+            step_loss = loss(network, adapted, (split[0][index], split[1][index]))
+            optimizer.zero_grad()
+            step_loss.backward()
+            optimizer.step()
+    return {name: (A.detach(), B.detach()) for name, (A, B) in factors.items()}
 
 
 # --- cache --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,551 @@
+"""Every generated page of the site: which there are, and what each template is given.
+
+Pages are Markdown, so that any builder can read them; links between them are Markdown links, so that a dead one fails
+the build. All paths are relative to the docs folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+
+from markupsafe import Markup
+
+from tools import escape, records
+from tools.bibtex import bibtex_entry
+from tools.catalog import Catalog, CatalogError
+from tools.docstrings import Implementation, read_implementation, read_introduction
+from tools.records import Entry, Method, Paper
+
+SAFE_ID = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*){0,2}")
+INVERSE = {
+    "builds on": "Basis of",
+    "refines": "Refined by",
+    "compares with": "Compared by",
+    "special case of": "Has as special case",
+}
+HOW = {"builds on": "Builds on", "refines": "Refines", "compares with": "Compares with", "special case of": "Special case of"}
+RELATED_PAPERS = 6
+
+Page = tuple[str, str]  # path from the docs folder, and its Markdown
+
+
+class Pages:
+    """All pages of a catalog. `project` is where `reference_impls/` is; a catalog without code has only records."""
+
+    def __init__(self, catalog: Catalog):
+        self.catalog = catalog
+        self.env = escape.environment()
+        for kind in ("papers", "methods", "codebases", "resources", "reading_lists", "taxonomy", "venues"):
+            for id in getattr(catalog, kind):
+                if not SAFE_ID.fullmatch(id):
+                    raise CatalogError(f"{ascii(id)} in {kind} is not an id; use lower-case letters, digits and - or _")
+
+    def all(self) -> Iterator[Page]:
+        yield self.home()
+        yield self.method_table()
+        yield from map(self.method, sorted(self.catalog.methods))
+        yield self.paper_index()
+        yield from map(self.paper, sorted(self.catalog.papers))
+        yield from self.years()
+        yield from self.venues()
+        yield self.topic_index()
+        yield from map(self.topic, self.catalog.taxonomy)
+        yield self.heading_table()
+        yield from self.reading_lists()
+        yield from self.codebases()
+        yield from self.resources()
+
+    def render(self, template: str, path: str, **values: object) -> Page:
+        return path, self.env.get_template(template).render(at=Here(self, path), **values)
+
+    # --- what several pages need ---
+
+    @cached_property
+    def titles(self) -> dict[str, dict[str, Markup]]:
+        """Kind -> id -> the name a link shows, escaped once."""
+        catalog = self.catalog
+        return {
+            "papers": {id: escape.text(paper.title) for id, paper in catalog.papers.items()},
+            "methods": {id: escape.text(method.name) for id, method in catalog.methods.items()},
+            "codebases": {id: escape.text(codebase.name) for id, codebase in catalog.codebases.items()},
+            "resources": {id: escape.text(resource.name) for id, resource in catalog.resources.items()},
+            "reading_lists": {id: escape.text(reading_list.title) for id, reading_list in catalog.reading_lists.items()},
+            "taxonomy": {id: escape.text(node.name) for id, node in catalog.taxonomy.items()},
+            "venues": {id: escape.text(venue.short) for id, venue in catalog.venues.items()},
+            "years": {str(year): escape.text(year) for year in self.papers_by_year},
+        }
+
+    @cached_property
+    def bylines(self) -> dict[str, Markup]:
+        return {id: escape.text(f"{_short_authors(p)} · {self.venue_short(p)} {p.year}") for id, p in self.catalog.papers.items()}
+
+    def venue_short(self, paper: Paper) -> str:
+        venue = self.catalog.venues.get(paper.venue)
+        return venue.short if venue else paper.venue
+
+    def bibtex(self, paper: Paper) -> str:
+        return bibtex_entry(paper, self.catalog.venues.get(paper.venue)).strip()
+
+    @cached_property
+    def papers_by_year(self) -> dict[int, list[str]]:
+        found = defaultdict(list)
+        for id, paper in sorted(self.catalog.papers.items(), key=lambda item: (item[1].title.casefold(), item[0])):
+            found[paper.year].append(id)
+        return dict(sorted(found.items(), reverse=True))
+
+    @cached_property
+    def implementations(self) -> dict[str, Implementation]:
+        """Only modules that define their method; a broken module is the business of the checks, not of the site."""
+        c = self.catalog
+        return {
+            id: read_implementation(c.implementations[c.chapters[id], id].path, c.root)
+            for id in sorted(c.methods)
+            if c.implementation(id)
+        }
+
+    @cached_property
+    def places_in_lists(self) -> dict[tuple[str, str], list[tuple[str, int, str]]]:
+        """(kind, id) -> (reading list, number of its section, heading)."""
+        found: dict[tuple[str, str], dict[tuple[str, int, str], None]] = defaultdict(dict)
+        for list_id, reading_list in sorted(self.catalog.reading_lists.items()):
+            for number, section in enumerate(reading_list.sections, start=1):
+                for entry in section.entries:
+                    target = _target(entry)
+                    if target:
+                        found[target][list_id, number, section.heading] = None
+        return {target: list(places) for target, places in found.items()}
+
+    @cached_property
+    def related_papers(self) -> dict[str, list[str]]:
+        """The papers that share the most and the rarest topics, then those nearest in time."""
+        papers, within = self.catalog.papers, self.catalog.papers_by_taxonomy
+        related = {}
+        for id, paper in papers.items():
+            score: Counter[str] = Counter()
+            nodes = {"/".join(node.split("/")[:depth]) for node in paper.taxonomy for depth in range(1, node.count("/") + 2)}
+            for node in sorted(nodes, key=lambda node: (len(within.get(node, [])), node)):
+                crowd = within.get(node, [])
+                if len(score) > 4 * RELATED_PAPERS and len(crowd) > 50:
+                    break  # crowded topics say little, and leaving them out keeps the work linear
+                for other in crowd:
+                    score[other] += 1 / len(crowd)
+            score.pop(id, None)
+            rank = sorted(score, key=lambda other: (-score[other], abs(papers[other].year - paper.year), other))
+            related[id] = rank[:RELATED_PAPERS]
+        return related
+
+    @cached_property
+    def chapters(self) -> list[dict]:
+        """The chapters with their introductions, and the methods of each by year."""
+        found = []
+        for id in records.CHAPTERS:
+            name, about = id.replace("_", " ").capitalize(), ""
+            introduction = self.catalog.root / "reference_impls" / id / "__init__.py"
+            if introduction.is_file():
+                name, about = read_introduction(introduction, name)
+            methods = self.catalog.methods_by_chapter.get(id, [])
+            found.append({"id": id, "name": name, "about": about, "methods": methods})
+        return found
+
+    def chapter(self, method: str) -> dict:
+        return next(chapter for chapter in self.chapters if method in chapter["methods"])
+
+    # --- home and methods ---
+
+    def home(self) -> Page:
+        c = self.catalog
+        counts = [
+            ("methods", len(c.methods)),
+            ("implemented", len(self.implementations)),
+            ("papers", len(c.papers)),
+            ("topics", len(c.taxonomy)),
+            ("reading lists", len(c.reading_lists)),
+            ("codebases", len(c.codebases)),
+        ]
+        return self.render("home.md.j2", "index.md", counts=counts, chapters=self.chapters)
+
+    def method_table(self) -> Page:
+        chapters = [{**chapter, "methods": [self._row(id) for id in chapter["methods"]]} for chapter in self.chapters]
+        total, ready = len(self.catalog.methods), len(self.implementations)
+        return self.render("methods.md.j2", "catalog/methods/index.md", chapters=chapters, total=total, ready=ready)
+
+    def _row(self, id: str) -> dict:
+        method = self.catalog.methods[id]
+        needs = method.requirements
+        paper = self.catalog.papers.get(method.introduced_by or "")
+        return {
+            "id": id,
+            "summary": method.summary,
+            "ready": id in self.implementations,
+            "needs": [label for label, value, needed in _glance(method)[:-2] if needed for label in [_tag(label, value)]],
+            "output": needs.output,
+            "inference": needs.inference if needs.inference not in ("one model", "none") else None,
+            "paper": method.introduced_by if paper else None,
+            "paper_label": f"{_short_authors(paper)}, {paper.year}" if paper else None,
+        }
+
+    def method(self, id: str) -> Page:
+        c, method = self.catalog, self.catalog.methods[id]
+        code = self.implementations.get(id)
+        related, back = defaultdict(list), defaultdict(list)
+        for link in method.related:
+            related[HOW[link.how]].append((link.method, link.note))
+        for other in c.methods_by_related.get(id, []):
+            for link in c.methods[other].related:
+                if link.method == id and other in c.methods:
+                    back[INVERSE[link.how]].append((other, link.note))
+        paper = c.papers.get(method.introduced_by or "")
+        return self.render(
+            "method.md.j2",
+            f"catalog/methods/{id}.md",
+            method=method,
+            chapter=self.chapter(id),
+            glance=_glance(method),
+            code=code,
+            imports=f"import torch\n\nfrom {code.path[:-3].replace('/', '.')} import {id}\n\n" if code else "",
+            related=list(related.items()),
+            back=list(back.items()),
+            introduced_by=method.introduced_by if paper else None,
+            papers=[other for other in method.papers if other in c.papers],
+            resources=[other for other in c.resources_by_method.get(id, []) if other in c.resources],
+            bibtex=self.bibtex(paper) if paper else None,
+            software=_software(id, code) if code else None,
+        )
+
+    # --- papers, years, venues ---
+
+    def paper_index(self) -> Page:
+        by_year = list(self.papers_by_year.items())
+        return self.render("papers.md.j2", "catalog/papers/index.md", by_year=by_year, total=len(self.catalog.papers))
+
+    def paper(self, id: str) -> Page:
+        c, paper = self.catalog, self.catalog.papers[id]
+        methods = [method for method in c.methods_by_paper.get(id, []) if method in c.methods]
+        introduces = [method for method in methods if c.methods[method].introduced_by == id]
+        return self.render(
+            "paper.md.j2",
+            f"catalog/papers/{id}.md",
+            paper=paper,
+            citation=Markup(json.dumps(self._citation(paper), ensure_ascii=False)),  # read by YAML, printed by the theme with | e
+            places=_places(paper),
+            introduces=introduces,
+            discusses=[method for method in methods if method not in introduces],
+            bibtex=self.bibtex(paper),
+            lists=self.places_in_lists.get(("papers", id), []),
+            codebases=[other for other in c.codebases_by_paper.get(id, []) if other in c.codebases],
+            resources=[other for other in c.resources_by_paper.get(id, []) if other in c.resources],
+            related=self.related_papers[id],
+        )
+
+    def _citation(self, paper: Paper) -> dict[str, object]:
+        """What reference managers read from a page: Highwire names, printed as citation_<key>."""
+        venue = self.catalog.venues.get(paper.venue)
+        journal = venue is not None and venue.kind == "journal"
+        found = {
+            "title": paper.title,
+            "author": list(paper.authors),
+            "publication_date": str(paper.year),
+            "journal_title" if journal else "conference_title": venue.name if venue else None,
+            "doi": paper.doi,
+            "arxiv_id": paper.arxiv,
+        }
+        return {key: value for key, value in found.items() if value}
+
+    def years(self) -> Iterator[Page]:
+        for year, ids in self.papers_by_year.items():
+            yield self.render("year.md.j2", f"catalog/years/{year}.md", year=year, ids=ids)
+        here = Here(self, "catalog/years/index.md")
+        rows = [(here.link("years", year), None, len(ids)) for year, ids in self.papers_by_year.items()]
+        yield self.render(
+            "groups.md.j2", here.path, title="Years", about="Papers by the year of their venue.", groups=[(None, rows)]
+        )
+
+    def venues(self) -> Iterator[Page]:
+        by_venue: dict[str, list[str]] = defaultdict(list)
+        for ids in self.papers_by_year.values():
+            for id in ids:
+                by_venue[self.catalog.papers[id].venue].append(id)
+        here = Here(self, "catalog/venues/index.md")
+        rows: dict[str, list] = defaultdict(list)
+        for id, venue in sorted(self.catalog.venues.items(), key=lambda item: item[1].short.casefold()):
+            papers = by_venue.get(id, [])
+            by_year = [(year, list(ids)) for year, ids in groupby(papers, key=lambda paper: self.catalog.papers[paper].year)]
+            yield self.render("venue.md.j2", f"catalog/venues/{id}.md", venue=venue, by_year=by_year)
+            rows[venue.kind].append((here.link("venues", id), venue.name, len(papers)))
+        groups = [(f"{kind.capitalize()}s", rows[kind]) for kind in ("conference", "journal", "workshop", "preprint server") if kind in rows]
+        yield self.render("groups.md.j2", here.path, title="Venues", about="Papers by where they were published.", groups=groups)
+
+    # --- topics and reading lists ---
+
+    def topic_index(self) -> Page:
+        c = self.catalog
+        tree = []
+        for top in c.children.get("", []):
+            below = [
+                (id, id.count("/"), c.taxonomy[id].summary, len(c.papers_by_taxonomy[id]))
+                for id in self._below(top)
+            ]
+            tree.append(
+                {
+                    "id": top,
+                    "name": c.taxonomy[top].name,
+                    "summary": c.taxonomy[top].summary,
+                    "papers": len(c.papers_by_taxonomy[top]),
+                    "methods": len(c.methods_by_taxonomy[top]),
+                    "below": below,
+                }
+            )
+        return self.render("topics.md.j2", "catalog/taxonomy/index.md", tree=tree)
+
+    def _below(self, node: str) -> Iterator[str]:
+        for child in self.catalog.children.get(node, []):
+            yield child
+            yield from self._below(child)
+
+    def topic(self, id: str) -> Page:
+        c = self.catalog
+        path = f"catalog/taxonomy/{id}.md"
+        here = Here(self, path)
+        parts = id.split("/")
+        trail = [here.page("Topics", "catalog/taxonomy/index.md")]
+        trail += [here.link("taxonomy", "/".join(parts[:depth])) for depth in range(1, len(parts))]
+        direct = [paper for paper in self._newest(c.papers_by_taxonomy[id]) if id in c.papers[paper].taxonomy]
+        below, shown = [], set(direct)
+        for child in c.children.get(id, []):
+            papers = [paper for paper in self._newest(c.papers_by_taxonomy[child]) if paper not in shown]
+            shown.update(papers)
+            if papers:
+                below.append((child, papers))
+        children = [(child, c.taxonomy[child].summary, len(c.papers_by_taxonomy[child])) for child in c.children.get(id, [])]
+        return self.render(
+            "topic.md.j2",
+            path,
+            node=c.taxonomy[id],
+            trail=trail,
+            children=children,
+            methods=c.methods_by_taxonomy[id],
+            papers=direct,
+            below=below,
+            headings=self.headings_by_topic.get(id, []),
+        )
+
+    def _newest(self, ids: list[str]) -> list[str]:
+        return sorted(ids, key=lambda id: (-self.catalog.papers[id].year, self.catalog.papers[id].title.casefold(), id))
+
+    @cached_property
+    def headings_by_topic(self) -> dict[str, list[tuple[str, int, str]]]:
+        found = defaultdict(list)
+        for list_id, reading_list in sorted(self.catalog.reading_lists.items()):
+            for number, section in enumerate(reading_list.sections, start=1):
+                for node in section.taxonomy:
+                    found[node].append((list_id, number, section.heading))
+        return dict(found)
+
+    def heading_table(self) -> Page:
+        lists = [self.catalog.reading_lists[id] for id in sorted(self.catalog.reading_lists)]
+        return self.render("headings.md.j2", "catalog/headings.md", lists=lists)
+
+    def reading_lists(self) -> Iterator[Page]:
+        here = Here(self, "catalog/reading_lists/index.md")
+        rows = []
+        for id, reading_list in sorted(self.catalog.reading_lists.items()):
+            shallowest = min((section.level for section in reading_list.sections), default=2)
+            sections = [
+                {**dict(section), "hashes": Markup("#" * min(6, section.level - shallowest + 2))} for section in reading_list.sections
+            ]
+            yield self.render("reading_list.md.j2", f"catalog/reading_lists/{id}.md", list=reading_list, sections=sections)
+            count = sum(len(section.entries) for section in reading_list.sections)
+            rows.append((here.link("reading_lists", id), reading_list.summary, count))
+        about = "Curated lists in their own order, with their marks and keywords. What was wrong in them is corrected beside the entry."
+        yield self.render("groups.md.j2", here.path, title="Reading lists", about=about, groups=[(None, rows)])
+
+    # --- code and resources ---
+
+    def codebases(self) -> Iterator[Page]:
+        here = Here(self, "catalog/codebases/index.md")
+        rows: dict[str, list] = defaultdict(list)
+        for id, codebase in sorted(self.catalog.codebases.items(), key=lambda item: item[1].name.casefold()):
+            yield self.render(
+                "codebase.md.j2",
+                f"catalog/codebases/{id}.md",
+                codebase=codebase,
+                papers=[paper for paper in codebase.papers if paper in self.catalog.papers],
+                lists=self.places_in_lists.get(("codebases", id), []),
+            )
+            rows[codebase.kind].append((here.link("codebases", id), codebase.summary, None))
+        names = {
+            "library": "Libraries",
+            "paper code": "Code of papers",
+            "list": "Lists",
+            "project page": "Project pages",
+            "profile": "Profiles",
+        }
+        groups = [(names[kind], rows[kind]) for kind in names if kind in rows]
+        yield self.render("groups.md.j2", here.path, title="Code", about="Toolkits, and the code that papers came with.", groups=groups)
+
+    def resources(self) -> Iterator[Page]:
+        here = Here(self, "catalog/resources/index.md")
+        names = {
+            "blog": "Blogs",
+            "video": "Videos",
+            "thread": "Threads",
+            "models and datasets": "Models and datasets",
+            "list": "Lists",
+        }
+        rows = []
+        for kind, title in names.items():
+            found = [
+                {**dict(r), "id": id, "papers": [p for p in r.papers if p in self.catalog.papers]}
+                | {"methods": [m for m in r.methods if m in self.catalog.methods]}
+                for id, r in sorted(self.catalog.resources.items(), key=lambda item: item[1].name.casefold())
+                if r.kind == kind
+            ]
+            if found:
+                path = _resource_page(kind)
+                yield self.render("resources.md.j2", path, title=title, resources=found)
+                rows.append((here.page(title, path), None, len(found)))
+        about = "Blogs, videos and threads about combining models, and where trained models are kept."
+        yield self.render("groups.md.j2", here.path, title="Resources", about=about, groups=[(None, rows)])
+
+
+class Here:
+    """The page being written: links from it, and lines that show another record."""
+
+    def __init__(self, pages: Pages, path: str):
+        self.pages, self.path, self.up = pages, path, Markup("../" * path.count("/"))
+
+    @cached_property
+    def ids(self) -> dict[str, str]:
+        """Ids of papers and methods that a docstring may name, and where their pages are."""
+        c = self.pages.catalog
+        own = Path(self.path).stem
+        found = {id: f"{self.up}catalog/papers/{id}.md" for id in c.papers}
+        return found | {id: f"{self.up}catalog/methods/{id}.md" for id in c.methods if id != own and "_" in id}
+
+    def page(self, label: object, path: str) -> Markup:
+        return Markup(f"[{escape.text(label)}]({self.up}{path})")
+
+    def name(self, kind: str, id: str) -> Markup:
+        return self.pages.titles[kind].get(str(id)) or escape.text(id)
+
+    def venue_name(self, id: str) -> str:
+        venue = self.pages.catalog.venues.get(id)
+        return venue.name if venue else id
+
+    def link(self, kind: str, id: object, label: object = None) -> Markup:
+        """A link to a record's page; a record that is not there shows as its id."""
+        titles = self.pages.titles[kind]
+        title = titles.get(str(id))
+        if title is None:
+            return escape.text(id)
+        path = f"catalog/{kind}/{id}.md"
+        if kind == "resources":
+            path = f"{_resource_page(self.pages.catalog.resources[str(id)].kind)}#{id}"
+        return Markup(f"[{title if label is None else escape.text(label)}]({self.up}{path})")
+
+    def paper_line(self, id: str) -> Markup:
+        return Markup(f'{self.link("papers", id)}<span class="by">{self.pages.bylines[id]}</span>')
+
+    def method_line(self, id: str) -> Markup:
+        summary = escape.text(self.pages.catalog.methods[id].summary)
+        return Markup(f'{self.link("methods", id)}<span class="by">{summary}</span>')
+
+    def entry_link(self, entry: Entry) -> Markup:
+        target = _target(entry)
+        return self.link(*target) if target else escape.text(entry.listed_as)
+
+    def entry_byline(self, entry: Entry) -> Markup:
+        if entry.paper in self.pages.catalog.papers:
+            return Markup(f'<span class="by">{self.pages.bylines[entry.paper]}</span>')
+        return Markup("")
+
+    def differs(self, entry: Entry) -> bool:
+        """Whether the list's own wording says something else than the record's title."""
+        target = _target(entry)
+        if target is None:
+            return False
+        record = getattr(self.pages.catalog, target[0]).get(target[1])
+        title = getattr(record, "title", None) or getattr(record, "name", "")
+        return _letters(title) not in _letters(entry.listed_as)
+
+
+# --- small things -----------------------------------------------------------------------------------------------
+
+
+def _target(entry: Entry) -> tuple[str, str] | None:
+    for kind, id in (("papers", entry.paper), ("codebases", entry.codebase), ("resources", entry.resource)):
+        if id:
+            return kind, id
+    return None
+
+
+def _letters(value: str) -> str:
+    return "".join(character for character in value.casefold() if character.isalnum())
+
+
+def _short_authors(paper: Paper) -> str:
+    first, *others = paper.authors
+    if not others:
+        return first
+    return f"{first} and {others[0]}" if len(others) == 1 else f"{first} et al."
+
+
+def _resource_page(kind: str) -> str:
+    return f"catalog/resources/{kind.replace(' ', '-')}.md"
+
+
+def _places(paper: Paper) -> list[tuple[str, str]]:
+    found = [
+        (f"arXiv:{paper.arxiv}", f"https://arxiv.org/abs/{paper.arxiv}" if paper.arxiv else None),
+        (f"doi:{paper.doi}", f"https://doi.org/{paper.doi}" if paper.doi else None),
+        ("OpenReview", f"https://openreview.net/forum?id={paper.openreview}" if paper.openreview else None),
+        (paper.url or "", paper.url),
+    ]
+    return [(name, url) for name, url in found if url]
+
+
+def _glance(method: Method) -> list[tuple[str, str, bool]]:
+    """(label, value, whether it asks for something): the requirements, the result and the cost last."""
+    r = method.requirements
+    data = {"none": "not needed", "unlabeled": "unlabeled", "labeled": "labeled"}[r.data]
+    return [
+        ("Base model", "needed" if r.base else "not needed", r.base),
+        ("Data", data, r.data != "none"),
+        ("Gradients", "needed" if r.gradients else "not needed", r.gradients),
+        ("Training", "needed" if r.training else "not needed", r.training),
+        ("Same initialisation", "needed" if r.same_init else "not needed", r.same_init),
+        ("Same architecture", "needed" if r.same_architecture else "not needed", r.same_architecture),
+        ("Gives", r.output, False),
+        ("To answer one input", r.inference, False),
+    ]
+
+
+def _tag(label: str, value: str) -> str:
+    return f"{value} data" if label == "Data" else label.lower()
+
+
+def _software(id: str, code: Implementation) -> str:
+    def plain(value: str) -> str:
+        return value.replace("_", "\\_")
+
+    return "\n".join(
+        [
+            f"@software{{atlas_{id},",
+            "  author = {{The Model Fusion Atlas authors}},",
+            f"  title = {{{{Model Fusion Atlas: {plain(id)}}}}},",
+            f"  version = {{{_version()}}},",
+            f"  note = {{{plain(code.path)}}},",
+            "}",
+        ]
+    )
+
+
+def _version() -> str:
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    return re.search(r'^version = "([^"]+)"', project, re.MULTILINE)[1]

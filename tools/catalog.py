@@ -10,7 +10,7 @@ import ast
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,8 @@ from tools.records import KINDS, Codebase, Method, Node, Paper, ReadingList, Rec
 
 TABLES: dict[str, type[Record]] = {"taxonomy": Node, "venues": Venue}  # one file, a map from id to record
 MAX_BYTES = 1_000_000  # of one file; a record has a few thousand
+BLANK = "TODO"  # begins every text that a template leaves to be written
+DEEPEST = 50  # levels of lists and maps in a file; a record has six
 CITATION = re.compile(r"\(([a-z]+(?:19|20)\d{2}[a-z0-9]*)\)\.?\s*$")  # ends the first line of a module's docstring
 
 
@@ -308,6 +310,8 @@ def read(path: Path) -> tuple[Source, list[Problem]]:
 def parse(path: Path, text: str) -> tuple[Source, list[Problem]]:
     """The same for text that is not on disk yet."""
     try:
+        if text.count("[") + text.count("{") > DEEPEST or re.search(rf"^[ \t?-]{{{4 * DEEPEST}}}", text, re.MULTILINE):
+            _refuse_depth(text)
         loader = yaml.CSafeLoader(text)
         try:
             node = loader.get_single_node()
@@ -328,13 +332,28 @@ def parse(path: Path, text: str) -> tuple[Source, list[Problem]]:
     return Source(path, text, value, node), problems
 
 
+def _refuse_depth(text: str) -> None:
+    """libyaml's composer calls itself for every level and would end the process; its events come one by one."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=event.start_mark)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
 def _value(node: yaml.Node, troubles: list[tuple[int, str, str]], seen: set[int]) -> object:
     """The plain value of a node: text, whole number, true/false, null, list, map; nothing else is in a record."""
     line = node.start_mark.line
     if id(node) in seen:
-        troubles.append((line, "a YAML alias (*name)", "write the value out"))
+        troubles.append((line, "used again by a YAML alias", "write the value out in each place"))
         return None
     seen.add(id(node))
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"):
+        troubles.append((line, f"the YAML tag {_short(node.tag)}", "delete it"))
+        return None
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, troubles, seen) for item in node.value]
     if isinstance(node, yaml.MappingNode):
@@ -369,7 +388,14 @@ def validate(source: Source, model: type[Record], value: object = None, prefix: 
     try:
         return [], model.model_validate(source.value if value is None else value)
     except ValidationError as error:
-        return [_schema_problem(source, model, prefix, detail) for detail in error.errors(include_url=False)], None
+        details = error.errors(include_url=False)
+    meant = set()  # keys that are there with a slip: not missing too
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            *above, key = detail["loc"]
+            meant.add((*above, records.nearest(str(key), _fields_at(model, above))))
+    wrong = [detail for detail in details if detail["type"] != "missing" or tuple(detail["loc"]) not in meant]
+    return [_schema_problem(source, model, prefix, detail) for detail in wrong], None
 
 
 def _read_table(source: Source, model: type[Record]) -> tuple[list[Problem], dict[str, Record]]:
@@ -390,9 +416,9 @@ def _schema_problem(source: Source, model: type[Record], prefix: tuple[str, ...]
     keys = tuple(key for key in detail["loc"] if key != "[key]")
     name, value = ".".join(map(str, keys)) or "the record", detail["input"]
     context = detail.get("ctx", {})
-    if isinstance(value, str) and value.startswith("TODO"):
-        what, mend = f"{name}: {_short(value)} is left from the template", "fill it in"
-    elif detail["type"] == "extra_forbidden":
+    if isinstance(value, str) and value.startswith(BLANK):
+        return blank(source, (*prefix, *keys), value)
+    if detail["type"] == "extra_forbidden":
         known = _fields_at(model, keys[:-1])
         what = f"unknown key {keys[-1]!r}"
         near = records.nearest(str(keys[-1]), known)
@@ -410,6 +436,10 @@ def _schema_problem(source: Source, model: type[Record], prefix: tuple[str, ...]
     return Problem(source.path, source.line(*prefix, *keys), what, mend)
 
 
+def blank(source: Source, keys: tuple[str | int, ...], value: str) -> Problem:
+    return Problem(source.path, source.line(*keys), f"{_short(value)} is left from the template", "fill it in")
+
+
 def _hint(detail: dict) -> str:
     kind = detail["type"]
     if kind == "string_pattern_mismatch":
@@ -421,7 +451,7 @@ def _hint(detail: dict) -> str:
     return "mend the value"
 
 
-def _fields_at(model: type[Record], keys: tuple) -> list[str]:
+def _fields_at(model: type[Record], keys: Sequence) -> list[str]:
     """The keys known at a place inside a record."""
     for key in keys:
         if isinstance(key, str) and key in model.model_fields:

@@ -22,11 +22,17 @@ def run(args) -> int:
     for problem in problems:
         print(problem)
     if problems:
-        print(f"{len(problems)} problems in {len({problem.path for problem in problems})} files", file=sys.stderr)
+        files = {problem.path for problem in problems}
+        print(f"{_count(len(problems), 'problem')} in {_count(len(files), 'file')}", file=sys.stderr)
         return 1
-    counts = [f"{len(getattr(catalog, kind))} {kind.replace('_', ' ')}" for kind in KINDS]
-    print(f"{', '.join(counts)}, {len(catalog.taxonomy)} taxonomy nodes, {len(catalog.venues)} venues: no problems")
+    counts = [_count(len(getattr(catalog, kind)), kind.replace("_", " ").removesuffix("s")) for kind in KINDS]
+    counts += [_count(len(catalog.taxonomy), "taxonomy node"), _count(len(catalog.venues), "venue")]
+    print(f"{', '.join(counts)}: no problems")
     return 0
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def check(catalog: Catalog) -> list[Problem]:

@@ -13,8 +13,8 @@ from functools import cache
 from pydantic import TypeAdapter, ValidationError
 
 from tools import fmt, records, schema
-from tools.catalog import KINDS, TABLES, Catalog, Problem, Source, files_below, test_names
-from tools.records import MethodId, Paper, PaperId, Slug, TaxonomyId
+from tools.catalog import BLANK, TABLES, Catalog, Problem, Source, blank, files_below, test_names
+from tools.records import KINDS, MethodId, Paper, PaperId, Slug, TaxonomyId
 from tools.titles import near_same, words
 
 # --- files and formats ------------------------------------------------------------------------------------------
@@ -131,6 +131,23 @@ def _repeated(value: object, keys: tuple) -> Iterator[tuple[tuple, object]]:
             if repr(item) in seen and keys:
                 yield (*keys, position), item
             seen.add(repr(item))
+
+
+def blanks(catalog: Catalog) -> Iterator[Problem]:
+    """Nothing is left to be written."""
+    for source in catalog.sources.values():
+        if BLANK in source.text:
+            for keys, text in _texts(source.value, ()):
+                if text.startswith(BLANK):
+                    yield blank(source, keys, text)
+
+
+def _texts(value: object, keys: tuple) -> Iterator[tuple[tuple, str]]:
+    if isinstance(value, str):
+        yield keys, value
+    elif isinstance(value, (dict, list)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(item, (*keys, key))
 
 
 def _text(item: object) -> str:
@@ -352,12 +369,13 @@ def project_links(catalog: Catalog) -> Iterator[Problem]:
 
 def taxonomy(catalog: Catalog) -> Iterator[Problem]:
     """Every node has its parent, and a paper in it or below it."""
+    complete = len(catalog.papers) == len(catalog.ids("papers"))  # a refused record is missing in its nodes
     for node in catalog.taxonomy:
         source = catalog.source("taxonomy", node)
         parent = node.rpartition("/")[0]
         if parent and parent not in catalog.ids("taxonomy"):
             yield Problem(source.path, source.line(node), f"{node} has no parent", f"add {parent}")
-        if not catalog.papers_by_taxonomy[node]:
+        if complete and not catalog.papers_by_taxonomy[node]:
             what = f"no paper is in {node} or below it"
             yield Problem(source.path, source.line(node), what, "file a paper there or delete the node")
 
@@ -429,7 +447,7 @@ def implementations(catalog: Catalog) -> Iterator[Problem]:
             method = catalog.methods[id]
             if method.introduced_by is None and (found.cites is None or found.cites in method.papers):
                 continue
-            if found.cites != method.introduced_by:
+            if found.cites != method.introduced_by and method.introduced_by in {None, *catalog.ids("papers")}:
                 what = f"the module cites {found.cites or 'no paper'}, its record {method.introduced_by or 'none'}"
                 mend = f"begin the docstring with `{method.name} ({method.introduced_by}).` or correct {record_path}"
                 if method.introduced_by is None:
@@ -458,6 +476,7 @@ RULES: tuple[Callable[[Catalog], Iterator[Problem]], ...] = (
     paths,
     formats,
     schemas,
+    blanks,
     repetitions,
     references,
     entries,

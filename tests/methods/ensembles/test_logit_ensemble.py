@@ -83,8 +83,8 @@ def test_the_largest_logit_of_each_class_is_not_the_surest_model():
 def test_it_beats_the_best_member_and_the_average_of_weights(seed):
     task, network = toy_zoo.digits(flat=True), toy_zoo.build("mlp", 32)
     states = []
-    for i in range(5):  # five models, each trained on its own fifth of the digits
-        own = task.train[0][200 * i : 200 * (i + 1)], task.train[1][200 * i : 200 * (i + 1)]
+    for i in range(5):  # five models, each trained on its own hundred digits
+        own = task.train[0][100 * i : 100 * (i + 1)], task.train[1][100 * i : 100 * (i + 1)]
         states.append(toy_zoo.train(network, None, own, num_steps=60, lr=5e-3, generator=torch.Generator().manual_seed(5 * seed + i)))
     members = [copy.deepcopy(network) for _ in states]
     for member, state in zip(members, states):
@@ -96,7 +96,7 @@ def test_it_beats_the_best_member_and_the_average_of_weights(seed):
         mean, vote = (ri.logit_ensemble(members, combine=rule)(task.test[0]) for rule in ("probabilities", "vote"))
     average = toy_zoo.accuracy(network, ri.uniform_soup(states), task.test)
     assert nll(mean) < min(map(nll, alone)) - 0.02
-    assert right(mean) > max(map(right, alone)) + 0.01 and right(vote) > max(map(right, alone)) + 0.01
+    assert right(mean) > max(map(right, alone)) + 0.02 and right(vote) > max(map(right, alone)) + 0.02
     assert right(mean) > average + 0.1
 
 

@@ -32,6 +32,7 @@ def ties_merging(
     trim: Literal["global", "tensor"] = "global",
     elect: Literal["mass", "count"] = "mass",
     aggregate: Literal["mean", "sum", "max"] = "mean",
+    weights: Sequence[float] | None = None,
 ) -> StateDict:
     r"""Merge fine-tuned models by trimming, electing signs and averaging what agrees.
 
@@ -54,12 +55,15 @@ def ties_merging(
             (an option of mergekit and PEFT). Default "mass": Sec. 4.2.
         aggregate: "mean" of the agreeing values (the paper), their "sum", or the "max" magnitude among them
             (options of the authors' code). Default "mean": Sec. 4.2.
+        weights: one factor per model, applied to its trimmed task vector before the election; the mean then divides by the
+            sum of the agreeing models' weights (mergekit). Default None: all ones, the paper has no weights.
 
     Returns:
         A new state dict, structured as `base`.
 
     Raises:
-        ValueError: no models, models of another structure, density outside (0, 1], an unknown option.
+        ValueError: no models, models of another structure, density outside (0, 1], an unknown option,
+            another number of weights than of models.
 
     Example:
         Density 1 trims nothing. First entry: the sum -4 elects minus, and -5 is the only value that agrees.
@@ -84,9 +88,13 @@ def ties_merging(
     if not finetuned:
         raise ValueError("received no fine-tuned models; at least one is needed")
 
+    weights = [1.0] * len(finetuned) if weights is None else list(weights)
+    if len(weights) != len(finetuned):
+        raise ValueError(f"received {len(weights)} weights for {len(finetuned)} models; one weight per model is needed")
+
     task_vectors = [task_vector(model, base) for model in finetuned]
-    trimmed = torch.stack([flatten(_trim(tau, density, trim)) for tau in task_vectors])  # (n, d)
-    merged = _disjoint_merge(trimmed, _elect(trimmed, elect), aggregate)  # (d,)
+    trimmed = torch.stack([w * flatten(_trim(tau, density, trim)) for w, tau in zip(weights, task_vectors)])  # (n, d)
+    merged = _disjoint_merge(trimmed, _elect(trimmed, elect), trimmed.new_tensor(weights), aggregate)  # (d,)
     theta_0 = to_vector(base)
     theta = linear_combination([theta_0, unflatten(merged, theta_0)], [1.0, scaling_coef])
     return to_state_dict(theta, like=base)
@@ -107,11 +115,12 @@ def _elect(trimmed: Tensor, by: str) -> Tensor:
     return torch.where(signs == 0, signs.sum().sign(), signs)  # the majority decides where the sum is zero
 
 
-def _disjoint_merge(trimmed: Tensor, signs: Tensor, how: str) -> Tensor:
+def _disjoint_merge(trimmed: Tensor, signs: Tensor, weights: Tensor, how: str) -> Tensor:
     """Step 3: combine the values whose sign was elected, (n, d) -> (d,)."""
     agreeing = torch.where(trimmed.sign() == signs, trimmed, 0)
     if how == "sum":
         return agreeing.sum(dim=0)
     if how == "max":
         return agreeing.abs().amax(dim=0) * signs
-    return agreeing.sum(dim=0) / (agreeing != 0).sum(dim=0).clamp(min=1)
+    total = weights @ (agreeing != 0).to(weights.dtype)  # without weights, the number of agreeing models
+    return agreeing.sum(dim=0) / torch.where(total == 0, 1, total)

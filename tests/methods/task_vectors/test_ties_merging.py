@@ -73,17 +73,38 @@ def test_sum_and_max_of_the_agreeing_values():
     assert merge([1.0], [3.0], [-2.0], density=1.0, aggregate="max") == [3.0]
 
 
+def test_weights_act_before_the_election_and_divide_the_mean():
+    # (10, -10) and (-3, 3): signs (+, -), so the first alone, 10 / 10. Electing before weighting would give (-3, 3).
+    assert merge([1.0, -1.0], [-3.0, 3.0], density=1.0, weights=[10.0, 1.0]) == [1.0, -1.0]
+    assert merge([1.0], [4.0], density=1.0, weights=[1.0, 3.0]) == [13 / 4]
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_it_beats_task_arithmetic_and_the_average_under_sign_conflict(seed):
+def test_it_beats_task_arithmetic_where_small_drifts_pull_against_the_signs(seed):
+    # The paper's picture of interference, with a known answer: linear models of 200 weights, task t moves 40 of them by one (in a direction
+    # that tasks share), the others drift by noise that its data cannot see. Loss of a task: mean squared error of the weights it uses.
+    # Task arithmetic takes the best of five coefficients, TIES its defaults.
+    generator = torch.Generator().manual_seed(seed)
+    used = torch.stack([torch.randperm(200, generator=generator) < 40 for _ in range(4)])
+    moved = torch.where(used, torch.randn(200, generator=generator).sign(), 0.5 * torch.randn(4, 200, generator=generator))
+    base, finetuned = {"w": torch.zeros(200)}, [{"w": row} for row in moved]
+
+    def loss(merged):
+        return float(((merged["w"] - moved) ** 2)[used].mean())
+
+    ties = loss(ri.ties_merging(base, finetuned))
+    arithmetic = min(loss(ri.task_arithmetic(base, finetuned, scaling_coef=c)) for c in (0.3, 0.5, 0.7, 0.9, 1.0))
+    average = loss(ri.uniform_soup(finetuned))
+    assert ties < 0.8 * arithmetic and ties < 0.6 * average
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_on_small_dense_networks_it_does_not_beat_tuned_task_arithmetic(seed):
+    # The toy networks have no redundant weights to trim; the record's note prints these accuracies.
     family = toy_zoo.multitask("mlp", seed)
-
-    def mean_accuracy(state_dict):
-        return sum(toy_zoo.accuracy(family.network, state_dict, task.test) for task in family.tasks) / len(family.tasks)
-
-    ties = mean_accuracy(ri.ties_merging(family.base, family.finetuned))
-    average = mean_accuracy(ri.uniform_soup(family.finetuned))
-    arithmetic = mean_accuracy(ri.task_arithmetic(family.base, family.finetuned, scaling_coef=1.0))
-    assert ties > average + 0.02 and ties > arithmetic + 0.02
+    accuracy = lambda state_dict: toy_zoo.mean_accuracy(family.network, state_dict, family.tasks)  # noqa: E731
+    ties = accuracy(ri.ties_merging(family.base, family.finetuned))
+    assert accuracy(family.base) + 0.25 < ties < accuracy(ri.task_arithmetic(family.base, family.finetuned, scaling_coef=0.5))
 
 
 def test_bad_input_is_refused():
@@ -95,3 +116,5 @@ def test_bad_input_is_refused():
         merge([1.0, 2.0], base=[0.0])
     with pytest.raises(ValueError, match="elect is 'vote'"):
         merge([1.0], elect="vote")
+    with pytest.raises(ValueError, match="2 weights for 1 models"):
+        merge([1.0], weights=[1.0, 2.0])

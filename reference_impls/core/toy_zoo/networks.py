@@ -155,15 +155,17 @@ class CharLM(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(width, num_heads, 2 * width, causal=True) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary, bias=False)
-        if tied:
+        self.scale = 1.0
+        if tied:  # embeddings start with variance 1, an output matrix should start with 1 / width
             self.head.weight = self.embed.weight
+            self.scale = width**-0.5
 
     def forward(self, tokens: Tensor) -> Tensor:
         positions = torch.ones_like(tokens).cumsum(-1) - 1
         x = self.embed(tokens) + self.position(positions)
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm(x))
+        return self.scale * self.head(self.norm(x))
 
 
 class RecurrentLM(nn.Module):

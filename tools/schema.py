@@ -18,5 +18,7 @@ def schemas() -> dict[str, str]:
 
 
 def _text(kind: str, schema: dict) -> str:
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": kind} | schema
-    return json.dumps(schema | {"title": kind}, indent=2, ensure_ascii=False) + "\n"
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": kind}
+    if "patternProperties" in schema:  # a table: a key that is not an id would pass unseen
+        schema["additionalProperties"] = False
+    return json.dumps({**head, **schema, **head}, indent=2, ensure_ascii=False) + "\n"

@@ -23,7 +23,7 @@ def _printable(text: str) -> str:
     """Refuse characters that a reader cannot see: they hide text or reorder it."""
     if "\n" in text:
         raise ValueError("a line break; write it on one line")
-    for position, character in enumerate(text):
+    for position, character in enumerate("" if text.isprintable() else text):
         if unicodedata.category(character) in _FORBIDDEN:
             raise ValueError(f"invisible character U+{ord(character):04X} at position {position}; delete it")
     if text != text.strip():

@@ -166,7 +166,7 @@ def references(catalog: Catalog) -> Iterator[Problem]:
     known = {kind: catalog.ids(kind) for kind in [*KINDS, *TABLES]}
     for kind in KINDS:
         for id, record in getattr(catalog, kind).items():
-            for keys, target, value in _REFERENCES[kind](record):
+            for keys, target, value in NAMED_BY[kind](record):
                 source = catalog.sources[kind, id]
                 if value not in known[target]:
                     left -= 1
@@ -225,7 +225,7 @@ def _of_reading_list(reading_list) -> Iterator[tuple[tuple, str, str]]:
                     yield ("sections", i, "entries", j, name), target, getattr(entry, name)
 
 
-_REFERENCES: dict[str, Callable] = {
+NAMED_BY: dict[str, Callable] = {  # kind -> (where it stands, kind of what is named, its id) of a record
     "papers": _of_paper,
     "methods": _of_method,
     "codebases": _of_codebase,

@@ -10,6 +10,7 @@ def stack(seed, device):
 
 
 VALUES = {
+    "wemoe": {"modules": lambda device: ["first"]},
     "passthrough": {
         "models": lambda device: [stack(1, device), stack(2, device)],
         "slices": lambda device: [(0, 0, 2), (1, 1, 2)],

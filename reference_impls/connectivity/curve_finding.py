@@ -1,13 +1,15 @@
 r"""Curve finding, polygonal chain and quadratic Bezier curve (garipov2018loss).
 
-Two networks trained independently are separated by high loss on the straight line between them, and yet a simple curve of
-low loss joins them. The curve's ends are the two networks and stay fixed; its bend is trained: each step draws a point
-uniformly on the curve, and moves the bend down the gradient of the loss at that point.
+Two networks trained independently are separated by high loss on the straight line between them, and yet a simple curve
+of low loss joins them. The curve's ends are the two networks and stay fixed; its bend is trained: each step draws a
+point uniformly on the curve, and moves the bend down the gradient of the loss at that point.
 
-Notation: w_1 and w_2 the two networks, phi_theta(t) the curve with trainable bends theta, L the loss, t the position in [0, 1].
+Notation: w_1 and w_2 the two networks, phi_theta(t) the curve with trainable bends theta, L the loss, t the position
+in [0, 1].
 
-Departures: `loss_fn` may be the loss of the whole training set or draw a minibatch at each call; weight decay, if wanted, belongs
-in it. The statistics of batch normalisation are interpolated along the curve; the paper computes them anew for every point.
+Departures: `loss_fn` may be the loss of the whole training set or draw a minibatch at each call; weight decay, if
+wanted, belongs in it. The statistics of batch normalisation are interpolated along the curve; the paper computes them
+anew for every point.
 """
 
 from __future__ import annotations

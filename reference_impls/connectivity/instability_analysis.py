@@ -1,15 +1,16 @@
 r"""Instability analysis (frankle2020linear).
 
 Is the outcome of training decided, up to a linearly connected region, by step k? Train one network to step k, make two
-copies, train both to the end under different noise (order of the examples, augmentation), and look at the straight line between
-the two results. If the error hardly rises on it, training was stable to the noise from step k on. Repeated for several k this tells
-when in training the basin is chosen.
+copies, train both to the end under different noise (order of the examples, augmentation), and look at the straight
+line between the two results. If the error hardly rises on it, training was stable to the noise from step k on.
+Repeated for several k this tells when in training the basin is chosen.
 
-Notation: W_k the network at step k, T the last step, A^{s to t}(W, u) training from step s to t under the noise u, E the error,
-alpha the position on the line between W_T^1 and W_T^2.
+Notation: W_k the network at step k, T the last step, A^{s to t}(W, u) training from step s to t under the noise u, E
+the error, alpha the position on the line between W_T^1 and W_T^2.
 
-Departures: an optimiser's own state (momentum) is carried over the split only if `train_fn` does so. The paper's error is the
-test error; any scalar function serves. One pair of runs for each k; the paper repeats with several initialisations.
+Departures: an optimiser's own state (momentum) is carried over the split only if `train_fn` does so. The paper's error
+is the test error; any scalar function serves. One pair of runs for each k; the paper repeats with several
+initialisations.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 r"""Passthrough, frankenmerge or layer stacking.
 
-A deeper model is put together from blocks that already exist: ranges of blocks of one or several models are copied unchanged, one
-after the other, and numbered anew. Nothing is averaged and nothing is trained. It relies on the residual stream, which blocks
-of one architecture share closely enough that some may be repeated or exchanged. What stands before the blocks (embedding) comes from
-the first range's model, what stands after them (norm, head) from the last range's model.
+A deeper model is put together from blocks that already exist: ranges of blocks of one or several models are copied
+unchanged, one after the other, and numbered anew. Nothing is averaged and nothing is trained. It relies on the
+residual stream, which blocks of one architecture share closely enough that some may be repeated or exchanged. What
+stands before the blocks (embedding) comes from the first range's model, what stands after them (norm, head) from the
+last range's model.
 
 Notation: B_l^m block l of model m, E^m and H^m what stands before and after the blocks.
 
-Departures: no paper introduced it; the shape of the ranges is mergekit's `slices`, and so is `scale`. Where the tensors before
-and after the blocks belong is read from the order of the keys.
+Departures: no paper introduced it; the shape of the ranges is mergekit's `slices`, and so is `scale`. Where the
+tensors before and after the blocks belong is read from the order of the keys.
 """
 
 from __future__ import annotations

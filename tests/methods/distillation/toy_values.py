@@ -1,0 +1,31 @@
+"""Small values for the inputs of this chapter: name -> make(device), or method -> {name -> make(device)}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from reference_impls.core.toy_zoo import Tokenizer, initialise
+from reference_impls.core.toy_zoo.networks import RecurrentLM
+
+LETTERS, PAIRS = Tokenizer(("a", "b", "c")), Tokenizer(("ab", "c", "b", "a"))
+
+
+def language_model(vocabulary: int, seed: int, device) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        network = RecurrentLM(vocabulary, width=4)
+    network.load_state_dict(initialise(network, torch.Generator().manual_seed(seed)))
+    return network.to(device)
+
+
+VALUES: dict[str, Any] = {
+    "fusellm": {
+        "network": lambda device: language_model(3, 0, device),
+        "sources": lambda device: [language_model(3, 1, device), language_model(4, 2, device)],
+        "texts": lambda device: ["abcab", "ccabc", "ba"],
+        "tokenizer": lambda device: LETTERS,
+        "source_tokenizers": lambda device: [LETTERS, PAIRS],
+    },
+}

@@ -20,7 +20,17 @@ def language_model(vocabulary: int, seed: int, device) -> nn.Module:
     return network.to(device)
 
 
+def staged(widths: tuple[int, ...], seed: int, device) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(*[nn.Linear(a, b) for a, b in zip(widths, widths[1:])]).to(device)
+
+
 VALUES: dict[str, Any] = {
+    "layerwise_amalgamation": {
+        "networks": lambda device: [staged((4, 5, 3), seed, device) for seed in (1, 2)],
+        "student": lambda device: staged((4, 6, 6), 3, device),
+    },
     "fusellm": {
         "network": lambda device: language_model(3, 0, device),
         "sources": lambda device: [language_model(3, 1, device), language_model(4, 2, device)],

@@ -152,7 +152,7 @@ def test_a_soup_is_about_as_good_as_its_models(architecture, seed):
     family = zoo.soup(architecture, seed)
     accuracies = [zoo.accuracy(family.network, model, family.task.test) for model in family.finetuned]
     merged = zoo.accuracy(family.network, average(family.finetuned), family.task.test)
-    assert len(accuracies) == 5 and min(accuracies) >= 0.85 and len(set(accuracies)) > 1
+    assert len(accuracies) == 5 and min(accuracies) >= 0.82 and len(set(accuracies)) > 1
     assert merged >= sum(accuracies) / 5 - 0.02
 
 

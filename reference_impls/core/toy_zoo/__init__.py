@@ -62,12 +62,12 @@ TASKS = ("rotate90", "invert", "checker", "mirror")
 
 # The base knows a little of each task: `seen` training examples of it, beside upright digits and digits whose contrast
 # is inverted in rows, columns and halves. Fewer make the tasks more alien to one another, so that merging is harder.
-# (seen, steps and learning rate of the base, steps and learning rate of the fine-tuning)
+# (seen, steps and learning rate of the base, steps and learning rate of the fine-tuning, lowest learning rate of a soup)
 _RECIPES = {
-    "mlp": (20, 200, 1e-3, 200, 1e-3),
-    "conv": (200, 300, 2e-3, 100, 5e-4),
-    "vit": (300, 400, 3e-3, 250, 1e-3),
-    "residual": (100, 200, 1e-3, 200, 5e-4),
+    "mlp": (20, 200, 1e-3, 200, 1e-3, 5e-4),
+    "conv": (200, 300, 2e-3, 100, 5e-4, 2.5e-4),
+    "vit": (300, 400, 3e-3, 250, 1.5e-3, 2.5e-4),
+    "residual": (100, 200, 1e-3, 200, 5e-4, 2.5e-4),
 }
 
 
@@ -156,7 +156,7 @@ def _generator(seed: int, stream: int = 0) -> torch.Generator:
 
 
 def _base(architecture: str, seed: int) -> StateDict:
-    seen, num_steps, lr, _, _ = _RECIPES[architecture]
+    seen, num_steps, lr, *_ = _RECIPES[architecture]
     flat = _is_flat(architecture)
     known = [digits(name, flat=flat).train for name in ("upright", "rows", "columns", "left", "top")]
     known += [tuple(part[:seen] for part in digits(name, flat=flat).train) for name in TASKS]
@@ -178,7 +178,7 @@ def multitask(architecture: str = "mlp", seed: int = 0, num_tasks: int = 3) -> F
         raise ValueError(f"num_tasks must be 1 to {len(TASKS)}, got {num_tasks}")
     network, flat = build(architecture), _is_flat(architecture)
     tasks = tuple(digits(name, flat=flat) for name in TASKS[:num_tasks])
-    *_, num_steps, lr = _RECIPES[architecture]
+    *_, num_steps, lr, _ = _RECIPES[architecture]
 
     def make() -> list[StateDict]:
         base = _base(architecture, seed)
@@ -194,16 +194,16 @@ def multitask(architecture: str = "mlp", seed: int = 0, num_tasks: int = 3) -> F
 def soup(architecture: str = "mlp", seed: int = 0, count: int = 5) -> Family:
     """`count` models of one task (rotate90) from the base of `multitask`; learning rate and order differ.
 
-    The learning rates are 1/2, 1, 2, 4, 8 times that of `multitask`, repeated if there are more than five models.
+    The learning rates are 1, 2, 4, 8, 16 times the architecture's lowest, repeated if there are more than five models.
     """
     network, task = build(architecture), digits("rotate90", flat=_is_flat(architecture))
-    *_, num_steps, lr = _RECIPES[architecture]
+    *_, num_steps, _, lowest = _RECIPES[architecture]
 
     def make() -> list[StateDict]:
         base = _base(architecture, seed)
         return [base] + [
             train(
-                network, base, task.train, num_steps=num_steps, lr=lr * 2 ** (i % 5 - 1),
+                network, base, task.train, num_steps=num_steps, lr=lowest * 2 ** (i % 5),
                 generator=_generator(seed, 11 + i),
             )
             for i in range(count)
@@ -274,7 +274,7 @@ def adapters(architecture: str = "mlp", seed: int = 0, rank: int = 4, num_tasks:
         raise ValueError(f"num_tasks must be 1 to {len(TASKS)}, got {num_tasks}")
     network, flat = build(architecture), _is_flat(architecture)
     tasks = tuple(digits(name, flat=flat) for name in TASKS[:num_tasks])
-    *_, num_steps, lr = _RECIPES[architecture]
+    *_, num_steps, lr, _ = _RECIPES[architecture]
 
     def make() -> list[StateDict]:
         base = _base(architecture, seed)

@@ -322,7 +322,8 @@ def parse(path: Path, text: str) -> tuple[Source, list[Problem]]:
         position = getattr(error, "position", None)
         line = mark.line + 1 if mark else text[:position].count("\n") + 1 if position else 1
         what = getattr(error, "problem", None) or getattr(error, "reason", None) or "nested too deeply"
-        return Source(path, text), [Problem(path, line, f"YAML cannot be read: {what}", "put a text with : # or quotes in double quotes")]
+        mend = "put a text with : # or quotes in double quotes"
+        return Source(path, text), [Problem(path, line, f"YAML cannot be read: {what}", mend)]
     if node is None:
         return Source(path, text), [Problem(path, 1, "empty file", "write the record or delete the file")]
 
@@ -442,13 +443,19 @@ def blank(source: Source, keys: tuple[str | int, ...], value: str) -> Problem:
 
 def _hint(detail: dict) -> str:
     kind = detail["type"]
-    if kind == "string_pattern_mismatch":
-        return "write it in that pattern"
-    if kind == "string_type":
-        return "write text, in double quotes where it looks like a number or a date"
     if kind.endswith("_type"):
-        return f"write a {kind.removesuffix('_type').replace('int', 'whole number').replace('model', 'map').replace('bool', 'true or false')}"
-    return "mend the value"
+        return f"write {_WANTED.get(kind, 'another kind of value')}"
+    return "write it in that pattern" if kind == "string_pattern_mismatch" else "correct the value"
+
+
+_WANTED = {
+    "string_type": "text, in double quotes where it looks like a number or a date",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "list_type": "a list: one `- item` a line",
+    "dict_type": "a map: one `key: value` a line",
+    "model_type": "a map: one `key: value` a line",
+}
 
 
 def _fields_at(model: type[Record], keys: Sequence) -> list[str]:

@@ -99,7 +99,7 @@ class Paper(Record):
     taxonomy: list[TaxonomyId] = Field(min_length=1)
     code: list[Code] = []
     summary: Prose = Field(description="one or two sentences in our own words")
-    note: Prose | None = Field(default=None, description="what a reader must know about these facts: renamed, withdrawn, disputed")
+    note: Prose | None = Field(default=None, description="what a reader must know: renamed, withdrawn, disputed")
 
 
 # --- methods ----------------------------------------------------------------------------------------------------
@@ -125,9 +125,9 @@ class Requirements(Record):
     same_init: bool = Field(description="the models must come from one initialisation")
     same_architecture: bool
     output: Literal["model", "adapter", "masks", "router", "ensemble", "student", "curve", "analysis"]
-    inference: Literal["one model", "one model and masks", "one larger model", "router and experts", "all models", "none"] = Field(
-        description="what is held and run to answer one input"
-    )
+    inference: Literal[
+        "one model", "one model and masks", "one larger model", "router and experts", "all models", "none"
+    ] = Field(description="what is held and run to answer one input")
 
 
 class Related(Record):
@@ -156,7 +156,7 @@ class Differs(Record):
     paper: Prose = Field(description="how the paper defines it, with the place: Eq. 3, Sec. 4.1")
     variants: list[Variant] = Field(min_length=1)
     input: Prose = Field(description="the smallest input that separates them, with both results")
-    test: Annotated[str, StringConstraints(pattern=r"^test_[a-z0-9_]+$")] = Field(description="the test of this method that shows it")
+    test: Annotated[str, StringConstraints(pattern=r"^test_[a-z0-9_]+$")] = Field(description="this method's test of it")
 
 
 class Method(Record):

@@ -19,7 +19,8 @@ def toy():
 
 def test_every_kind_is_read_and_knows_its_id(toy):
     assert [len(x) for x in (toy.papers, toy.methods, toy.codebases, toy.resources, toy.reading_lists)] == [5, 2, 1, 1, 1]
-    assert all(record.id == id for records in (toy.papers, toy.methods, toy.taxonomy, toy.venues) for id, record in records.items())
+    for records in (toy.papers, toy.methods, toy.codebases, toy.taxonomy, toy.venues):
+        assert all(record.id == id for id, record in records.items())
     assert toy.problems == ()
 
 
@@ -64,7 +65,8 @@ def test_links_are_found_from_their_other_end(toy):
 
 
 def test_an_implementation_is_named_only_where_its_function_is(project):
-    write(project, "reference_impls/task_vectors/task_arithmetic.py", '"""Task arithmetic (ilharco2023task)."""\nraise SystemExit\n')
+    text = '"""Task arithmetic (ilharco2023task)."""\nraise SystemExit\n'
+    write(project, "reference_impls/task_vectors/task_arithmetic.py", text)
     catalog = load(".")
     assert catalog.implementation("ties_merging") == "reference_impls.task_vectors.ties_merging:ties_merging"
     assert catalog.implementation("task_arithmetic") is None

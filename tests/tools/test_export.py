@@ -67,7 +67,12 @@ def test_an_entry_by_example():
 
 @pytest.mark.parametrize(
     "kind, type_, field",
-    [("conference", "inproceedings", "booktitle"), ("workshop", "inproceedings", "booktitle"), ("journal", "article", "journal"), ("preprint server", "misc", None)],
+    [
+        ("conference", "inproceedings", "booktitle"),
+        ("workshop", "inproceedings", "booktitle"),
+        ("journal", "article", "journal"),
+        ("preprint server", "misc", None),
+    ],
 )
 def test_the_type_comes_from_the_kind_of_venue(kind, type_, field):
     fields = parsed(bibtex_entry(paper(), VENUES[kind]))
@@ -90,7 +95,7 @@ def test_every_toy_paper_comes_back_with_its_fields():
 
 HOSTILE = [
     "x}, url={https://evil.example",
-    "x}}\n@article{evil, title={y".replace("\n", " "),
+    "x}} @article{evil, title={y",
     "back\\slash\\",
     "\\}, url = {u",
     "{unbalanced",
@@ -115,7 +120,7 @@ def test_a_hostile_text_stays_in_its_field(text):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(st.sampled_from('ab {}\\",=@%&$#_~^()\'é'), min_size=1, max_size=25).filter(lambda t: t == t.strip() and "  " not in t))
+@given(st.text('ab {}\\",=@%&$#_~^()\'é', min_size=1, max_size=25).map(lambda text: " ".join(text.split())).filter(bool))
 def test_any_text_comes_back_and_its_braces_balance(text):
     entry = bibtex_entry(paper(title=text), VENUES["journal"])
     assert plain(parsed(entry)["title"]) == text
@@ -194,4 +199,5 @@ def test_a_broken_record_stops_the_export(project, capsys):
 
 def test_a_file_that_cannot_be_written_is_named_in_one_line(project, capsys):
     assert main(["export", "--format", "json", "-o", "nowhere/out.json"]) == 1
-    assert capsys.readouterr().err == "nowhere/out.json: cannot be written (No such file or directory); name another file with -o\n"
+    err = capsys.readouterr().err
+    assert err == "nowhere/out.json: cannot be written (No such file or directory); name another file with -o\n"

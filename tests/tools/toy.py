@@ -10,7 +10,7 @@ from tools.__main__ import main
 TOY = Path(__file__).parents[1] / "toy_catalog"
 
 MODULES = {
-    "task_arithmetic": '"""Task arithmetic (ilharco2023task).\n\nAdds task vectors.\n"""\n\n\ndef task_arithmetic(base):\n    return base\n',
+    "task_arithmetic": '"""Task arithmetic (ilharco2023task)."""\n\n\ndef task_arithmetic(base):\n    return base\n',
     "ties_merging": '"""TIES-Merging (yadav2023ties)."""\n\n\ndef ties_merging(base):\n    return base\n',
 }
 TESTS = {

@@ -1,9 +1,9 @@
 r"""Low-rank adapters: the update of a weight as a product of two thin matrices.
 
-An adapter (LoRA, arXiv:2106.09685) maps the name of a weight $W_0 \in \mathbb{R}^{m \times n}$ to the pair $(A, B)$ with
-$A \in \mathbb{R}^{r \times n}$ and $B \in \mathbb{R}^{m \times r}$; the adapted weight is $W_0 + s\,B A$ with the
-scaling $s$ (alpha / r in the paper). Sums of such updates have low rank too, so that their singular value
-decomposition never needs the full matrix.
+An adapter (LoRA, arXiv:2106.09685) maps the name of a weight $W_0 \in \mathbb{R}^{m \times n}$ to the pair
+$(A, B)$ with $A \in \mathbb{R}^{r \times n}$ and $B \in \mathbb{R}^{m \times r}$; the adapted weight is
+$W_0 + s\,B A$ with the scaling $s$ (alpha / r in the paper). Sums of such updates have low rank too, so that their
+singular value decomposition never needs the full matrix.
 """
 
 from __future__ import annotations

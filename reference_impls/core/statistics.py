@@ -216,7 +216,7 @@ def _record(
     """One forward pass that notes the inputs or outputs of each call of the layers."""
     recorded: dict[str, list[Tensor]] = {name: [] for name in layers}
 
-    def note(name: str):  # noqa: ANN202
+    def note(name: str):
         return lambda _, args, output: recorded[name].append((args[0] if at == "inputs" else output).detach())
 
     handles = [module.register_forward_hook(note(name)) for name, module in layers.items()]

@@ -15,7 +15,10 @@ def factors(seed, m=9, n=7, ranks=(2, 3)):
     ]
 
 
-@pytest.mark.parametrize(("m", "n", "ranks"), [(9, 7, (2, 3)), (4, 7, (3, 3)), (7, 4, (3, 3)), (5, 5, (1,)), (3, 3, (4, 4))])
+SHAPES = [(9, 7, (2, 3)), (4, 7, (3, 3)), (7, 4, (3, 3)), (5, 5, (1,)), (3, 3, (4, 4))]
+
+
+@pytest.mark.parametrize(("m", "n", "ranks"), SHAPES)
 def test_the_svd_from_the_factors_is_the_svd_of_the_sum(m, n, ranks):
     pairs = factors(0, m, n, ranks)
     weights = [0.5, -2.0][: len(pairs)]

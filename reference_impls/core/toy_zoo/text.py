@@ -84,7 +84,7 @@ def character_tokenizer() -> Tokenizer:
 def pair_tokenizer(count: int = 24) -> Tokenizer:
     """The characters and the `count` most frequent pairs of letters or digits in the corpora, in another order."""
     text = "".join(corpus(domain, 3000) for domain in DOMAINS)
-    pairs = Counter(a + b for a, b in zip(text, text[1:]) if a.isalnum() and b.isalnum())  # noqa: B905
+    pairs = Counter(a + b for a, b in zip(text, text[1:]) if a.isalnum() and b.isalnum())
     frequent = sorted(pairs, key=lambda pair: (-pairs[pair], pair))[:count]
     return Tokenizer((*frequent, *reversed(CHARACTERS)))
 

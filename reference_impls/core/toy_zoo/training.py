@@ -235,7 +235,7 @@ def _read(path: Path) -> list[StateDict] | None:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
         ties = json.loads(metadata["ties"])
         return [
             {name: tensors[ties.get(f"{i}/{name}", f"{i}/{name}")] for name in names}

@@ -1,0 +1,14 @@
+"""Toy values of the inputs that only methods of this chapter have."""
+
+import torch
+
+
+def adapters(device):
+    """Three LoRAs of rank 2 of the toy network's layers."""
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(shape, generator=generator).to(device)  # noqa: E731
+    shapes = {"first.weight": (6, 4), "second.weight": (3, 6)}
+    return [{name: (draw(2, n), draw(m, 2)) for name, (m, n) in shapes.items()} for _ in range(3)]
+
+
+VALUES = {"adapters": adapters}

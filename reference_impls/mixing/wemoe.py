@@ -52,10 +52,10 @@ def wemoe(
         finetuned: $\theta_1 \dots \theta_n$, n >= 1.
         batches: (inputs, targets) of all tasks, cycled through; targets are not used.
         modules: names of the submodules to upscale, each a function of one tensor (batch, ..., width).
-        scaling_coef: $\lambda$ of the merged rest and initial output of every router. Default 0.3: Sec. 3.
+        scaling_coef: $\lambda$ of the merged rest and initial output of every router. Default 0.3: the authors' code.
         router_layers: 2 for the router above, 1 for $r(h) = W_2 h + b_2$, 0 for $r = b_2$, which is layer-wise merging with learned
             coefficients. Default 2: the authors' code.
-        num_steps: steps of Adam on the routers; 0 leaves them as they start. Default 1000: Sec. 4.
+        num_steps: steps of Adam on the routers; 0 leaves them as they start. Default 1000: the authors' code.
         lr: learning rate, annealed to 0 along a cosine. Default 1e-4: the authors' configuration.
         generator: source of the routers' initial weights. Default None: a fresh generator with seed 0.
         progress: called with the step and its loss. Default None.

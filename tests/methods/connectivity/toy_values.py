@@ -19,4 +19,23 @@ def noisy_descent(device):
     return train_fn
 
 
-VALUES = {"train_fn": noisy_descent}
+def layer_outputs(device):
+    inputs = torch.cat([x for x, _ in network_inputs(device)["batches"]])
+
+    def features_fn(model):
+        first = inputs @ model["first.weight"].T + model["first.bias"]
+        return {"first": first, "second": first.relu() @ model["second.weight"].T + model["second.bias"]}
+
+    return features_fn
+
+
+def logits(device):
+    features_fn = layer_outputs(device)
+    return lambda model: features_fn(model)["second"]
+
+
+VALUES = {
+    "train_fn": noisy_descent,
+    "features_fn": layer_outputs,
+    "logits_fn": logits,
+}

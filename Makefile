@@ -26,7 +26,7 @@ build: site/index.html
 site/index.html: $(SOURCES) .venv/site.installed
 	@$(BIN)/python -m tools check
 	@$(BIN)/python -m tools site
-	@$(BIN)/mkdocs build --quiet --strict
+	@$(BIN)/mkdocs build --strict
 	@touch $@
 
 check: .venv/site.installed

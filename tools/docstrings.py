@@ -66,8 +66,8 @@ def read_implementation(path: Path, root: Path) -> Implementation:
         source=source,
         title=title,
         idea=idea,
-        notation=labelled.get("Notation", ""),
-        departures=labelled.get("Departures", ""),
+        notation=_symbols(labelled.get("Notation", "")),
+        departures=_sentence(labelled.get("Departures", "")),
         functions=[_function(node) for node in public],
     )
 
@@ -94,6 +94,26 @@ def _module_parts(docstring: str) -> tuple[str, str, dict[str, str]]:
             paragraph = paragraph[found.end() :]
         (labelled.setdefault(label, []) if label else idea).append(paragraph)
     return title.strip().rstrip("."), "\n\n".join(idea), {key: "\n\n".join(value) for key, value in labelled.items()}
+
+
+_GREEK = "alpha|beta|gamma|delta|epsilon|eta|theta|lambda|mu|nu|pi|rho|sigma|tau|phi|psi|omega|Sigma|Delta|Phi|Omega|Theta|Lambda"
+
+
+def _symbols(notation: str) -> str:
+    """Symbols spelled out in a docstring (theta_0, F_t, tau_t) as the mathematics they stand for."""
+    words = rf"(?<![\w$\\])(?:(?:{_GREEK})(?:_\w+)?|[A-Za-z]_\w+)(?![\w$])"
+    parts = re.split(r"(\$[^$]*\$|`[^`]*`)", notation)
+    return "".join(part if number % 2 else re.sub(words, _symbol, part) for number, part in enumerate(parts))
+
+
+def _symbol(found: re.Match) -> str:
+    letter, _, index = found[0].partition("_")
+    index = index.replace("_", ",")
+    return f"${chr(92) if len(letter) > 1 else ''}{letter}{f'_{{{index}}}' if index else ''}$"
+
+
+def _sentence(value: str) -> str:
+    return value[:1].upper() + value[1:]
 
 
 def _function(node: ast.FunctionDef | ast.ClassDef) -> Function:
@@ -160,6 +180,11 @@ def _arguments(call: ast.FunctionDef | None) -> list[tuple[ast.arg, ast.expr | N
     return [(argument, default) for argument, default in pairs if argument.arg not in ("self", "cls")]
 
 
+def _source(expression: ast.expr) -> str:
+    """The expression as it is written in this project, with double quotes."""
+    return ast.unparse(expression).replace("'", '"')
+
+
 def _signature(name: str, call: ast.FunctionDef | None, returns: str | None) -> str:
     """One argument a line, so that it fits a narrow screen."""
     keyword_only = {argument.arg for argument in call.args.kwonlyargs} if call else set()
@@ -167,8 +192,8 @@ def _signature(name: str, call: ast.FunctionDef | None, returns: str | None) -> 
     for argument, default in _arguments(call):
         if argument.arg in keyword_only and "    *," not in lines:
             lines.append("    *,")
-        annotation = f": {ast.unparse(argument.annotation)}" if argument.annotation else ""
-        equals = f" = {ast.unparse(default)}" if default is not None else ""
+        annotation = f": {_source(argument.annotation)}" if argument.annotation else ""
+        equals = f" = {_source(default)}" if default is not None else ""
         lines.append(f"    {argument.arg}{annotation}{equals},")
     arrow = f" -> {returns}" if returns else ""
     return "\n".join([f"{name}(", *lines, f"){arrow}"]) if lines else f"{name}(){arrow}"
@@ -179,15 +204,21 @@ def _parameters(call: ast.FunctionDef | None, described: list[tuple[str, str]]) 
     return [
         Parameter(
             argument.arg,
-            ast.unparse(argument.annotation) if argument.annotation else None,
-            ast.unparse(default) if default is not None else None,
-            *_meaning(texts.get(argument.arg, "")),
+            _source(argument.annotation) if argument.annotation else None,
+            _source(default) if default is not None else None,
+            *_meaning(texts.get(argument.arg, ""), _choices(argument.annotation)),
         )
         for argument, default in _arguments(call)
     ]
 
 
-def _meaning(value: str) -> tuple[str, str | None, str | None]:
+def _choices(annotation: ast.expr | None) -> str | None:
+    """The values that a `Literal` allows."""
+    found = re.fullmatch(r"Literal\[(.*)\](?: \| None)?", _source(annotation)) if annotation else None
+    return ", ".join(f"`{choice}`" for choice in found[1].split(", ")) if found else None
+
+
+def _meaning(value: str, choices: str | None) -> tuple[str, str | None, str | None]:
     """Split "what it is, in (0, 1]. Default 0.2: Sec. 6." into meaning, range and source."""
     found = re.search(r"(?:^|(?<=[.;)\]\"] ))Default\b", value)
     source = None
@@ -197,10 +228,10 @@ def _meaning(value: str) -> tuple[str, str | None, str | None]:
         source = (place if colon else rest).strip().rstrip(".") or None
         value = value[: found.start()]
     value = value.strip().rstrip(".;")
-    range_ = None
+    range_ = choices
     allowed = re.search(r"[,;] (in [\[(][^\])]+[\])][^.;]*|(?:n |at least |>=? ?|<=? ?)[^.;,]*\d[^.;,]*|in \{[^}]+\})$", value)
     if allowed:
-        range_, value = allowed[1], value[: allowed.start()]
+        range_, value = allowed[1].removeprefix("in "), value[: allowed.start()]
     return value, range_, source
 
 

@@ -46,6 +46,11 @@ def external(url: str, label: object) -> Markup:
     return Markup(f'<a class="external" rel="noopener" href="{text(url)}">{text(label)}</a>')
 
 
+def anchor(id: str) -> Markup:
+    """An id of ours as the id of a heading."""
+    return Markup(re.sub(r"[^A-Za-z0-9]+", "-", id))
+
+
 def math(formula: str, display: bool = False) -> Markup:
     """A formula for KaTeX, escaped: the browser's parser restores it, Markdown never sees it."""
     tag, left, right = ("div", "\\[", "\\]") if display else ("span", "\\(", "\\)")
@@ -116,5 +121,5 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     env.filters = {name: env.filters[name] for name in ("length", "list", "sort", "first", "last", "default")}
-    env.globals = {"external": external, "block": block, "fence": fence, "inline": inline, "prose": prose, "math": math}
+    env.globals = {"anchor": anchor, "external": external, "block": block, "fence": fence, "inline": inline, "prose": prose, "math": math}
     return env

@@ -183,7 +183,7 @@ class Pages:
             "id": id,
             "summary": method.summary,
             "ready": id in self.implementations,
-            "needs": [label for label, value, needed in _glance(method)[:-2] if needed for label in [_tag(label, value)]],
+            "needs": [_tag(label, value) for label, value, needed in _glance(method)[:-2] if needed and not _implied(label, needs)],
             "output": needs.output,
             "inference": needs.inference if needs.inference not in ("one model", "none") else None,
             "paper": method.introduced_by if paper else None,
@@ -232,7 +232,7 @@ class Pages:
             "paper.md.j2",
             f"catalog/papers/{id}.md",
             paper=paper,
-            citation=Markup(json.dumps(self._citation(paper), ensure_ascii=False)),  # read by YAML, printed by the theme with | e
+            citation=_front_matter(self._citation(paper)),
             places=_places(paper),
             introduces=introduces,
             discusses=[method for method in methods if method not in introduces],
@@ -431,6 +431,9 @@ class Here:
     def page(self, label: object, path: str) -> Markup:
         return Markup(f"[{escape.text(label)}]({self.up}{path})")
 
+    def section(self, reading_list: str, number: int, heading: str) -> Markup:
+        return self.page(heading, f"catalog/reading_lists/{reading_list}.md#s{number}")
+
     def name(self, kind: str, id: str) -> Markup:
         return self.pages.titles[kind].get(str(id)) or escape.text(id)
 
@@ -446,8 +449,16 @@ class Here:
             return escape.text(id)
         path = f"catalog/{kind}/{id}.md"
         if kind == "resources":
-            path = f"{_resource_page(self.pages.catalog.resources[str(id)].kind)}#{id}"
+            path = f"{_resource_page(self.pages.catalog.resources[str(id)].kind)}#{escape.anchor(str(id))}"
         return Markup(f"[{title if label is None else escape.text(label)}]({self.up}{path})")
+
+    def sentence(self, value: str) -> Markup:
+        """Plain text in which topics that it names ("which is under merging/averaging") are links."""
+        out = []
+        for part in re.split(r"((?<=under )[a-z0-9-]+(?:/[a-z0-9-]+)*|[a-z0-9-]+(?:/[a-z0-9-]+)+)", value):
+            linked = part in self.pages.catalog.taxonomy
+            out.append(self.link("taxonomy", part) if linked else _spaced(part))
+        return Markup("".join(out))
 
     def paper_line(self, id: str) -> Markup:
         return Markup(f'{self.link("papers", id)}<span class="by">{self.pages.bylines[id]}</span>')
@@ -483,6 +494,11 @@ def _target(entry: Entry) -> tuple[str, str] | None:
         if id:
             return kind, id
     return None
+
+
+def _spaced(part: str) -> str:
+    """Escaped, with the space at either end kept."""
+    return " " * part.startswith(" ") + escape.text(part) + " " * (part.endswith(" ") and bool(part.strip()))
 
 
 def _letters(value: str) -> str:
@@ -522,8 +538,19 @@ def _glance(method: Method) -> list[tuple[str, str, bool]]:
         ("Same initialisation", "needed" if r.same_init else "not needed", r.same_init),
         ("Same architecture", "needed" if r.same_architecture else "not needed", r.same_architecture),
         ("Gives", r.output, False),
-        ("To answer one input", r.inference, False),
+        ("At inference", r.inference, False),
     ]
+
+
+def _front_matter(value: dict[str, object]) -> Markup:
+    """As YAML on one line, in ASCII; it is never read as Markdown, and the theme prints it with `| e`."""
+    written = json.dumps(value, ensure_ascii=False)
+    return Markup("".join(c if " " <= c <= "~" else f"\\U{ord(c):08x}" for c in written))
+
+
+def _implied(label: str, needs: records.Requirements) -> bool:
+    """One initialisation implies one architecture; the method table says it once."""
+    return label == "Same architecture" and needs.same_init
 
 
 def _tag(label: str, value: str) -> str:

@@ -9,6 +9,7 @@ from reference_impls.core import toy_zoo as zoo
 from reference_impls.core.toy_zoo import training
 
 SEEDS = (0, 1, 2)
+AFFORDABLE = [(a, s) for a in ("mlp", "residual") for s in SEEDS] + [("conv", 0), ("vit", 0)]  # the others train longer
 
 
 def combine(models, weights):
@@ -146,8 +147,7 @@ def test_the_base_does_not_depend_on_the_number_of_tasks():
     assert same(zoo.multitask("mlp").base, zoo.adapters("mlp").base)
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "residual", "conv", "vit"])
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("architecture", "seed"), AFFORDABLE)
 def test_a_soup_is_about_as_good_as_its_models(architecture, seed):
     family = zoo.soup(architecture, seed)
     accuracies = [zoo.accuracy(family.network, model, family.task.test) for model in family.finetuned]
@@ -156,15 +156,14 @@ def test_a_soup_is_about_as_good_as_its_models(architecture, seed):
     assert merged >= sum(accuracies) / 5 - 0.02
 
 
-@pytest.mark.parametrize(("architecture", "least"), [("mlp", 0.3), ("residual", 0.3), ("conv", 1.0), ("vit", 1.0)])
-@pytest.mark.parametrize("seed", SEEDS)
-def test_independent_models_have_a_loss_barrier_between_them(architecture, least, seed):
+@pytest.mark.parametrize(("architecture", "seed"), AFFORDABLE)
+def test_independent_models_have_a_loss_barrier_between_them(architecture, seed):
     family = zoo.independent(architecture, seed)
     loss = lambda state_dict: zoo.loss(family.network, state_dict, family.task.test).item()  # noqa: E731
     ends = [loss(model) for model in family.models]
     middle = loss(average(family.models))
     assert family.base is None and max(ends) <= 0.35
-    assert middle - sum(ends) / 2 >= least
+    assert middle - sum(ends) / 2 >= (1.0 if architecture in ("conv", "vit") else 0.3)
 
 
 def test_independent_models_come_in_any_number_and_width():
@@ -183,8 +182,7 @@ def test_models_of_disjoint_classes_know_their_half_and_no_more(seed, same_init)
     assert (family.base is not None) == same_init
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "vit", "residual"])
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("architecture", "seed"), [pair for pair in AFFORDABLE if pair[0] != "conv"])
 def test_adapters_turn_the_base_into_good_models(architecture, seed):
     family = zoo.adapters(architecture, seed)
     assert min(own_accuracies(family)) >= 0.88

@@ -34,7 +34,27 @@ def logits(device):
     return lambda model: features_fn(model)["second"]
 
 
+def two_layer(width, seed, device):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"layers.0.weight": (width, 4), "layers.0.bias": (width,), "layers.1.weight": (3, width), "layers.1.bias": (3,)}
+    return {name: torch.randn(shape, generator=generator).to(device) for name, shape in shapes.items()}
+
+
+def two_layer_loss(device):
+    inputs = torch.cat([x for x, _ in network_inputs(device)["batches"]])
+
+    def loss_fn(model):
+        hidden = (inputs @ model["layers.0.weight"].T + model["layers.0.bias"]).relu()
+        return (hidden @ model["layers.1.weight"].T + model["layers.1.bias"]).square().mean()
+
+    return loss_fn
+
+
 VALUES = {
+    "barrier_versus_width": {
+        "pairs": lambda device: [(two_layer(w, 1, device), two_layer(w, 2, device)) for w in (2, 5)],
+        "loss_fn": two_layer_loss,
+    },
     "train_fn": noisy_descent,
     "features_fn": layer_outputs,
     "logits_fn": logits,

@@ -18,10 +18,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from reference_impls.core.descent import outputs
 from reference_impls.core.selection import count_kept, keep_largest
-from reference_impls.core.state_dict import StateDict, Vector, flatten, task_vector, tied_to, to_state_dict, to_vector, unflatten
+from reference_impls.core.state_dict import StateDict, Vector, flatten, task_vector, to_state_dict, to_vector, unflatten
 
 
 def adamerging(
@@ -98,7 +98,7 @@ def adamerging(
 
     def entropy(coefficients: Tensor) -> Tensor:
         theta = _combine(theta_0, task_vectors, coefficients)
-        return sum(prediction_entropy(_logits(network, base, theta, x)) for x in inputs)
+        return sum(prediction_entropy(outputs(network, theta, x, like=base)) for x in inputs)
 
     coefficients = _minimise(entropy, start, num_steps, lr, clamp, progress)
     return to_state_dict(_combine(theta_0, task_vectors, coefficients), like=base)
@@ -145,12 +145,6 @@ def _combine(theta_0: Vector, task_vectors: Sequence[Vector], coefficients: Tens
         key: theta_0[key] + sum(c.to(theta_0[key]) * tau[key] for c, tau in zip(per_layer[:, layer], task_vectors))
         for layer, key in enumerate(theta_0)
     }
-
-
-def _logits(network: nn.Module, base: StateDict, theta: Vector, inputs: Tensor) -> Tensor:
-    ties = tied_to(base)
-    buffers = {key: tensor for key, tensor in base.items() if key not in theta and key not in ties}
-    return functional_call(network, {**buffers, **theta}, (inputs,))
 
 
 def _minimise(

@@ -35,7 +35,7 @@ def test_effective_dimension_counts_equal_directions():
 
 def test_a_permuted_copy_has_no_barrier_left():
     model = toy_zoo.independent("mlp", 0).models[0]
-    order = torch.randperm(128, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(len(model["layers.0.bias"]), generator=torch.Generator().manual_seed(0))
     copy = dict(model)
     for key in ("layers.0.weight", "layers.0.bias"):
         copy[key] = model[key][order]
@@ -57,7 +57,7 @@ def test_barrier_falls_with_width_and_far_more_after_matching(seed):
     result = ri.barrier_versus_width(pairs, lambda model: toy_zoo.loss(net, model, task.train))
     narrow, middle, wide = result.matched.tolist()
     assert narrow > 2 * middle > 4 * wide
-    assert (result.matched < 0.6 * result.plain).all() and wide < 0.15 * result.plain[-1]
+    assert narrow < result.plain[0] and middle < 0.4 * result.plain[1] and wide < 0.2 * result.plain[2]
     assert (result.distance.diff() < 0).all() and (result.effective_dimension < 65).all()
 
 

@@ -31,6 +31,10 @@ VALUES: dict[str, Any] = {
         "networks": lambda device: [staged((4, 5, 3), seed, device) for seed in (1, 2)],
         "student": lambda device: staged((4, 6, 6), 3, device),
     },
+    "common_feature_learning": {
+        "networks": lambda device: [staged((4, 5, 3), 1, device), staged((4, 7, 6, 2), 2, device)],
+        "student": lambda device: staged((4, 6, 5), 3, device),
+    },
     "fusellm": {
         "network": lambda device: language_model(3, 0, device),
         "sources": lambda device: [language_model(3, 1, device), language_model(4, 2, device)],

@@ -1,0 +1,72 @@
+"""What the tests of distillation methods share: staged networks, digits cut into the classes of teachers, training and accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from reference_impls.core import toy_zoo
+from reference_impls.core.toy_zoo import Split, Task
+
+
+class Mean(nn.Module):
+    """Mean over the places of an image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def initialised(network: nn.Module, seed: int) -> nn.Module:
+    """The network with PyTorch's own initialisation of each layer, drawn from the seed."""
+    network.load_state_dict(toy_zoo.initialise(network, torch.Generator().manual_seed(seed)))
+    return network
+
+
+def perceptron(*widths: int, seed: int = 0) -> nn.Sequential:
+    """Stages Linear and ReLU, the last one Linear; images are flattened."""
+    layers = [nn.Sequential(nn.Flatten(), nn.Linear(a, b), nn.ReLU()) for a, b in zip(widths[:-2], widths[1:-1])]
+    return initialised(nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1])), seed)
+
+
+def convolutional(*channels: int, seed: int = 0) -> nn.Sequential:
+    """Stages Conv and ReLU on images (the second halves them), then Linear on the mean over the image."""
+    stages: list[nn.Module] = []
+    for i, (a, b) in enumerate(zip((1, *channels[:-2]), channels[:-1])):
+        stages.append(nn.Sequential(nn.Conv2d(a, b, 3, stride=1 + (i == 1), padding=1), nn.ReLU()))
+    stages[-1].append(Mean())
+    return initialised(nn.Sequential(*stages, nn.Linear(channels[-2], channels[-1])), seed)
+
+
+def fit(network: nn.Module, split: Split, *, num_steps: int, lr: float = 3e-3, seed: int = 0, batch_size: int = 64) -> nn.Module:
+    """Train with Adam on cross-entropy, in place; the smallest label is class 0."""
+    optimizer, generator = torch.optim.Adam(network.parameters(), lr=lr), torch.Generator().manual_seed(seed)
+    first = split[1].min()
+    for _ in range(num_steps):
+        index = torch.randint(len(split[0]), (batch_size,), generator=generator)
+        loss = nn.functional.cross_entropy(network(split[0][index]), split[1][index] - first)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
+@lru_cache
+def digit_parts(*, flat: bool = False) -> tuple[Task, tuple[Task, Task]]:
+    """All digits, and the digits 0-4 and 5-9."""
+    digits = toy_zoo.digits(flat=flat)
+    return digits, tuple(toy_zoo.restrict(digits, classes, "part") for classes in (range(5), range(5, 10)))  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, split: Split, classes: Iterable[int] = range(10)) -> float:
+    """Share of right answers among the given scores, the first of which stands for label `classes[0]`."""
+    classes = list(classes)
+    return (network(split[0])[:, classes].argmax(1) + classes[0] == split[1]).float().mean().item()
+
+
+def parameters(networks: Sequence[nn.Module]) -> list[Tensor]:
+    """Copies of all tensors of the networks."""
+    return [t.clone() for network in networks for t in network.state_dict().values()]

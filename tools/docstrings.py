@@ -101,15 +101,17 @@ _GREEK = "alpha|beta|gamma|delta|epsilon|eta|theta|lambda|mu|nu|pi|rho|sigma|tau
 
 def _symbols(notation: str) -> str:
     """Symbols spelled out in a docstring (theta_0, F_t, tau_t) as the mathematics they stand for."""
-    words = rf"(?<![\w$\\])(?:(?:{_GREEK})(?:_\w+)?|[A-Za-z]_\w+)(?![\w$])"
+    words = rf"(?<![\w$\\])(?:(?:{_GREEK})(?:_\w+)?|[A-Za-z](?=[_^])(?:_\w+)?)(?:\^\w+)?(?![\w$^])"
     parts = re.split(r"(\$[^$]*\$|`[^`]*`)", notation)
     return "".join(part if number % 2 else re.sub(words, _symbol, part) for number, part in enumerate(parts))
 
 
 def _symbol(found: re.Match) -> str:
-    letter, _, index = found[0].partition("_")
-    index = index.replace("_", ",")
-    return f"${chr(92) if len(letter) > 1 else ''}{letter}{f'_{{{index}}}' if index else ''}$"
+    word, _, upper = found[0].partition("^")
+    letter, _, lower = word.partition("_")
+    lower = lower.replace("_", ",")
+    command = chr(92) * (len(letter) > 1)
+    return f"${command}{letter}{f'_{{{lower}}}' if lower else ''}{f'^{{{upper}}}' if upper else ''}$"
 
 
 def _sentence(value: str) -> str:

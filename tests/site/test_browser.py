@@ -2,10 +2,12 @@
 
 import html
 import re
+import shutil
 
 import pytest
 
 from tests.site.building import chromium, served
+from tools import csp
 
 pytestmark = pytest.mark.browser
 
@@ -188,3 +190,24 @@ def test_search_finds_a_paper_by_words_of_its_title(browser, address):
             break
     assert page.locator(".md-search-result__link[href*='papers/yadav2023ties/']").count()
     assert not page.problems
+
+
+def test_with_its_security_policy_every_page_works_and_an_injected_script_does_not(browser, real_site, tmp_path):
+    sealed = tmp_path / "site"
+    shutil.copytree(real_site, sealed)
+    assert csp.main([str(sealed)]) == 0
+    before = (sealed / "index.html").read_bytes()
+    assert csp.main([str(sealed)]) == 0 and (sealed / "index.html").read_bytes() == before
+    with served(sealed) as address:
+        page = open_page(browser, address, viewport={"width": 1280, "height": 900})
+        for path in KINDS.values():
+            page.goto(address + path)
+            page.wait_for_timeout(150)
+        page.goto(address + KINDS["method"])
+        page.wait_for_selector(".katex")
+        page.locator("label[title='Switch to dark colours']").click()
+        assert not page.problems
+        bad = sealed / "bad.html"
+        bad.write_text(before.decode().replace("</body>", "<script>document.body.dataset.pwned = 1</script></body>"))
+        page.goto(address + "bad.html")
+        assert page.evaluate("document.body.dataset.pwned") is None and any("Content Security" in p for p in page.problems)

@@ -13,7 +13,7 @@ Departures: none; statistics are taken over all batches together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from reference_impls.core.permutation import PermutationSpec
 from reference_impls.core.state_dict import StateDict, Vector, check_same_structure, linear_combination, to_state_dict, to_vector
 
-Moments = tuple[Tensor, Tensor]  # mean and variance, (units,)
+Moments = tuple[Tensor, Tensor]  # mean and standard deviation (or variance), (units,)
+Part = Literal["both", "rescale", "reshift"]  # REPAIR takes both
 
 
 def repair(
@@ -70,9 +71,7 @@ def repair(
         They should be (3 + 1) / 2 = 2 and 1, so the first is doubled.
 
         >>> network = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
-        >>> spec = PermutationSpec(
-        ...     {"0.weight": ("h", None), "0.bias": ("h",), "2.weight": (None, "h"), "2.bias": (None,)}, {"h": 2}
-        ... )
+        >>> spec = PermutationSpec({"0.weight": ("h", None), "0.bias": ("h",), "2.weight": (None, "h"), "2.bias": (None,)}, {"h": 2})
         >>> rest = {"0.bias": torch.zeros(2), "2.weight": torch.ones(1, 2), "2.bias": torch.zeros(1)}
         >>> model_a = {"0.weight": torch.tensor([[3.0], [1.0]]), **rest}
         >>> model_b = {"0.weight": torch.tensor([[-1.0], [1.0]]), **rest}
@@ -97,55 +96,59 @@ def repair(
 
     a, b = to_vector(model_a), to_vector(model_b)
     merged = linear_combination([a, b], [1 - t, t])
-    layers = _layers(network, spec)
-    units_a, units_b = ({name: u.double() for name, u in _run(network, to_state_dict(v, model_a), x, layers)[0].items()} for v in (a, b))
-    targets = {
-        name: ((1 - t) * u.mean(0) + t * units_b[name].mean(0), (1 - t) * u.std(0, correction=0) + t * units_b[name].std(0, correction=0))
-        for name, u in units_a.items()
-    }
+    layers = hidden_layers(network, spec)
+    units_a, units_b = (run(network, to_state_dict(v, model_a), x, layers) for v in (a, b))
+    targets = {name: target([u, units_b[name]], [1 - t, t]) for name, u in units_a.items()}
     if coefficients == "measured":
-        moments = _run(network, to_state_dict(merged, model_a), x, layers, targets)[1]
-    else:
-        lines = {name: (1 - t) * u + t * units_b[name] for name, u in units_a.items()}  # its variance is the formula above
-        moments = {name: (u.mean(0), u.var(0, correction=0)) for name, u in lines.items()}
-    for name, (mean, variance) in moments.items():
-        _fold(merged, name, layers[name], mean, variance, targets[name])
-    return to_state_dict(merged, like=model_a)
+        units = run(network, to_state_dict(merged, model_a), x, layers, targets)
+    else:  # the variance of these is the formula above
+        units = {name: (1 - t) * u + t * units_b[name] for name, u in units_a.items()}
+    return to_state_dict(fold(merged, units, layers, targets), like=model_a)
 
 
-def _layers(network: nn.Module, spec: PermutationSpec) -> dict[str, nn.Module]:
-    """The normalisations to reset, and the linear and convolutional layers to correct: those whose hidden units no normalisation follows."""
+def target(units: Sequence[Tensor], weights: Sequence[float]) -> Moments:
+    """The mean and standard deviation that units should have: weighted means of those of the given (samples, units)."""
+    mean = sum(w * u.double().mean(dim=0) for w, u in zip(weights, units))
+    return mean, sum(w * u.double().std(dim=0, correction=0) for w, u in zip(weights, units))
+
+
+def hidden_layers(network: nn.Module, spec: PermutationSpec) -> dict[str, nn.Module]:
+    """The normalisations to reset, and the linear and convolutional layers to correct: those whose hidden units none follows."""
     modules = dict(network.named_modules())
     norms = {key.rpartition(".")[0]: axes[0] for key, axes in spec.axes.items() if key.endswith("running_mean")}
     layers = {name: modules[name] for name in norms}
     for key, axes in spec.axes.items():
-        module = modules.get(key.rpartition(".")[0])
-        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and key.endswith("weight") and axes[0] is not None:
-            if axes[0] not in norms.values():
-                layers[key.rpartition(".")[0]] = module
+        name = key.rpartition(".")[0]
+        if isinstance(modules.get(name), nn.Linear | nn.modules.conv._ConvNd) and key.endswith("weight"):
+            if axes[0] is not None and axes[0] not in norms.values():
+                layers[name] = modules[name]
     return layers
 
 
 @torch.no_grad()
-def _run(
-    network: nn.Module, state_dict: StateDict, x: Tensor, layers: dict[str, nn.Module], targets: dict[str, Moments] | None = None
-) -> tuple[dict[str, Tensor], dict[str, Moments]]:
-    """One pass: the units (samples, units) of every layer and their moments; with targets, each layer is corrected on the way."""
-    units, moments, handles = {}, {}, []
+def run(
+    network: nn.Module,
+    state_dict: StateDict,
+    x: Tensor,
+    layers: Mapping[str, nn.Module],
+    targets: Mapping[str, Moments] | None = None,
+    part: Part = "both",
+) -> dict[str, Tensor]:
+    """One pass: the units (samples, units) that every layer computes; with targets, each layer is corrected before the next sees it."""
+    units, handles = {}, []
 
     def watch(name: str, module: nn.Module) -> None:
-        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-        axis = -1 if isinstance(module, nn.Linear) else 1
+        is_norm, axis = isinstance(module, nn.modules.batchnorm._BatchNorm), -1 if isinstance(module, nn.Linear) else 1
 
         def hook(module: nn.Module, given: tuple, result: Tensor) -> Tensor | None:
             value = (given[0] if is_norm else result).movedim(axis, -1)  # (..., units)
             units[name] = value.reshape(-1, value.shape[-1])
-            mean, variance = moments[name] = (units[name].double().mean(0), units[name].double().var(0, correction=0))
             if targets is None:
                 return None
             if is_norm:
-                return nn.functional.batch_norm(given[0], mean.to(result), variance.to(result), module.weight, module.bias, eps=module.eps)
-            scale, shift = _affine(mean, variance, targets[name])
+                statistics = _statistics(units[name], module.running_mean, module.running_var, part)
+                return nn.functional.batch_norm(given[0], *statistics, module.weight, module.bias, eps=module.eps)
+            scale, shift = _affine(units[name], targets[name], part)
             return (value * scale.to(value) + shift.to(value)).movedim(-1, axis)
 
         handles.append(module.register_forward_hook(hook))
@@ -160,24 +163,36 @@ def _run(
         network.train(training)
         for handle in handles:
             handle.remove()
-    return units, moments
+    return units
 
 
-def _affine(mean: Tensor, variance: Tensor, target: Moments) -> Moments:
-    """Scale and shift that bring a unit to its target; a unit that is constant is only shifted."""
-    std = variance.sqrt()
-    scale = torch.where(std > 0, target[1] / std, 1)
-    return scale, target[0] - scale * mean
+def fold(
+    vector: Vector, units: Mapping[str, Tensor], layers: Mapping[str, nn.Module], targets: Mapping[str, Moments], part: Part = "both"
+) -> Vector:
+    """Return the weights with the corrections of the units (samples, units) written into them."""
+    out = dict(vector)
+    for name, module in layers.items():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # its scale and bias, interpolated, are already the target
+            mean, variance = out[f"{name}.running_mean"], out[f"{name}.running_var"]
+            out[f"{name}.running_mean"], out[f"{name}.running_var"] = _statistics(units[name], mean, variance, part)
+            continue
+        weight, bias = out[f"{name}.weight"], out.get(f"{name}.bias")
+        if bias is None:
+            raise ValueError(f"layer {name!r} has no bias to shift; give it one of zeros")
+        scale, shift = (m.to(weight) for m in _affine(units[name], targets[name], part))
+        out[f"{name}.weight"] = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
+        out[f"{name}.bias"] = bias * scale + shift
+    return out
 
 
-def _fold(merged: Vector, name: str, module: nn.Module, mean: Tensor, variance: Tensor, target: Moments) -> None:
-    """Write the correction into the merged weights."""
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):  # its scale and bias, interpolated, are already the target
-        merged[f"{name}.running_mean"], merged[f"{name}.running_var"] = (m.to(merged[f"{name}.running_mean"]) for m in (mean, variance))
-        return
-    weight, bias = merged[f"{name}.weight"], merged.get(f"{name}.bias")
-    if bias is None:
-        raise ValueError(f"layer {name!r} has no bias to shift; give it one of zeros")
-    scale, shift = (m.to(weight) for m in _affine(mean, variance, target))
-    merged[f"{name}.weight"] = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
-    merged[f"{name}.bias"] = bias * scale + shift
+def _affine(units: Tensor, goal: Moments, part: Part) -> Moments:
+    """Scale and shift that bring units to their goal; a constant unit is only shifted."""
+    mean, std = target([units], [1.0])
+    scale = torch.where(std > 0, goal[1] / std, 1) if part != "reshift" else torch.ones_like(std)
+    return scale, goal[0] - scale * mean if part != "rescale" else mean - scale * mean
+
+
+def _statistics(units: Tensor, mean: Tensor, variance: Tensor, part: Part) -> Moments:
+    """Running statistics for a normalisation: measured ones, or the measured part of them."""
+    measured = units.double().mean(dim=0).to(mean), units.double().var(dim=0, correction=0).to(variance)
+    return (mean if part == "rescale" else measured[0]), (variance if part == "reshift" else measured[1])

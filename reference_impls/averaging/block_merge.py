@@ -1,7 +1,8 @@
 r"""Block merge.
 
-Early and late blocks of a network do different work. Instead of one mixing ratio for all weights, give a few anchor values and let the
-ratio run linearly from the first block to the last, if need be along a curve of its own for attention, for instance.
+Early and late blocks of a network do different work. Instead of one mixing ratio for all weights, give a few anchor
+values and let the ratio run linearly from the first block to the last, if need be along a curve of its own for
+attention, for instance.
 
 Notation: a, b the tensors of theta_A and theta_B, t_l the ratio in block l of L, r_0 .. r_m the anchor values.
 
@@ -15,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from reference_impls.averaging.slerp import slerp
-from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, to_state_dict, to_vector
+from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, to_state_dict
+from reference_impls.core.state_dict import to_vector
 
 
 def block_merge(
@@ -43,7 +45,8 @@ def block_merge(
         by_kind: part of a name -> anchor values for the tensors whose name contains it, for example
             `{"attn": (0, 0.5, 1), "mlp": (1, 0)}`; the first that fits counts. Default None: `ratios` for all.
         others: ratio of the tensors that belong to no block (embeddings, heads), in [0, 1]. Default 0.5.
-        block_pattern: regular expression whose first group is the number of the block. Default: the first number between dots.
+        block_pattern: regular expression whose first group is the number of the block. Default: the first number
+            between dots.
         along: "line" interpolates on the straight line, "arc" as `slerp` does, tensor by tensor. Default "line".
 
     Returns:
@@ -67,7 +70,8 @@ def block_merge(
     curves = {"": ratios, **(by_kind or {})}
     for name, values in {**curves, "others": [others]}.items():
         if not values or not all(0 <= r <= 1 for r in values):
-            raise ValueError(f"ratios{f' of {name!r}' if name else ''} are {list(values)}; one or more numbers in [0, 1] are needed")
+            whose = f" of {name!r}" if name else ""
+            raise ValueError(f"ratios{whose} are {list(values)}; one or more numbers in [0, 1] are needed")
     if along not in ("line", "arc"):
         raise ValueError(f"along is {along!r}; it is line or arc")
     check_same_structure(model_a, model_b)

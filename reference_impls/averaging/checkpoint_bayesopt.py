@@ -1,14 +1,14 @@
 r"""Checkpoint merging by Bayesian optimisation (liu2024checkpoint).
 
-Two neighbouring checkpoints of one pre-training run can be mixed into a better one, but the best share is not known beforehand and every
-trial costs an evaluation. A Gaussian process learns from the trials made how the score depends on the share, and
-an acquisition function says which share to try next.
+Two neighbouring checkpoints of one pre-training run can be mixed into a better one, but the best share is not known
+beforehand and every trial costs an evaluation. A Gaussian process learns from the trials made how the score depends on
+the share, and an acquisition function says which share to try next.
 
-Notation: theta_{t-1} and theta_t the checkpoints, lambda the share of the later one, f its held-out score, [a, 1] the search range,
-mu and sigma mean and standard deviation of the Gaussian process.
+Notation: theta_{t-1} and theta_t the checkpoints, lambda the share of the later one, f its held-out score, [a, 1] the
+search range, mu and sigma mean and standard deviation of the Gaussian process.
 
-Departures: the paper leaves kernel and settings open in what could be confirmed; here a squared-exponential kernel of given length on
-scores standardised to mean 0 and variance 1, and acquisitions maximised on a grid of 201 shares.
+Departures: the paper leaves kernel and settings open in what could be confirmed; here a squared-exponential kernel of
+given length on scores standardised to mean 0 and variance 1, and acquisitions maximised on a grid of 201 shares.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def checkpoint_bayesopt(
         generator: source of the draws of "hedge". Default None: a new one with seed 0.
 
     Returns:
-        A new state dict, structured as `model_b`, of the best share tried; `search_share` returns the share and all trials.
+        A new state dict, structured as `model_b`, of the best share tried; `search_share` returns the share and all
+        trials.
 
     Raises:
         ValueError: models of another structure, lower outside [0, 1), fewer than two trials, an unknown acquisition,

@@ -1,12 +1,14 @@
 r"""Fisher merging (matena2022fisher).
 
-A plain average treats every parameter of every model as equally certain. Fisher merging lets each model speak loudest about the
-parameters that its own predictions depend on: it is the most probable parameter vector if each model's posterior is a Gaussian
-around its weights whose precision is the diagonal Fisher information.
+A plain average treats every parameter of every model as equally certain. Fisher merging lets each model speak loudest
+about the parameters that its own predictions depend on: it is the most probable parameter vector if each model's
+posterior is a Gaussian around its weights whose precision is the diagonal Fisher information.
 
-Notation: theta_i the models, F_i their diagonal Fisher information, lambda_i the weights of the models, j one parameter.
+Notation: theta_i the models, F_i their diagonal Fisher information, lambda_i the weights of the models, j one
+parameter.
 
-Departures: none. The paper keeps the value of a target model where all Fisher information is near zero; the target is the first model.
+Departures: none. The paper keeps the value of a target model where all Fisher information is near zero; the target is
+the first model.
 """
 
 from __future__ import annotations
@@ -38,13 +40,14 @@ def fisher_merging(
         models: $\theta_1 \dots \theta_n$, n >= 1, of one architecture; the first is the target model.
         fishers: $F_1 \dots F_n$, for each model the non-negative diagonal Fisher information by parameter name, as
             `core.statistics.diagonal_fisher` returns it; what has none (buffers) is averaged with the weights alone.
-        weights: $\lambda_1 \dots \lambda_n$, positive; only their ratios count. The paper searches them on held-out data.
-            Default None: all equal.
-        normalize: "model" divides each model's Fisher information by its Euclidean norm (the authors' code), "tensor" each
-            tensor's by its own (an option of the RegMean authors' code). Default "none": the equation.
+        weights: $\lambda_1 \dots \lambda_n$, positive; only their ratios count. The paper searches them on held-out
+            data. Default None: all equal.
+        normalize: "model" divides each model's Fisher information by its Euclidean norm (the authors' code), "tensor"
+            each tensor's by its own (an option of the RegMean authors' code). Default "none": the equation.
         floor: smallest Fisher information, >= 0, in the unit of F. Default 1e-6: the authors' code.
-        floor_on: "first" raises only the target model's values to the floor, so that it decides where nobody knows (the
-            paper); "all" raises everyone's; "add" adds the floor to everyone's (MergeLM, FusionBench). Default "first": Sec. 2.
+        floor_on: "first" raises only the target model's values to the floor, so that it decides where nobody knows
+            (the paper); "all" raises everyone's; "add" adds the floor to everyone's (MergeLM, FusionBench). Default
+            "first": Sec. 2.
 
     Returns:
         A new state dict, structured as the first model.
@@ -66,7 +69,10 @@ def fisher_merging(
     """
     check_same_structure(*models)
     _check(models, fishers, weights, floor)
-    for name, value, allowed in (("normalize", normalize, ("none", "model", "tensor")), ("floor_on", floor_on, ("first", "all", "add"))):
+    for name, value, allowed in (
+        ("normalize", normalize, ("none", "model", "tensor")),
+        ("floor_on", floor_on, ("first", "all", "add")),
+    ):
         if value not in allowed:
             raise ValueError(f"{name} is {value!r}; it is one of {', '.join(allowed)}")
     thetas = [to_vector(model) for model in models]
@@ -96,11 +102,13 @@ def _precision(i: int, fisher: Vector, weight: float, normalize: str, floor: flo
     else:
         floored = fisher
     whole = norm(fisher)
-    scales = {key: 1.0 if normalize == "none" else whole if normalize == "model" else tensor.norm() for key, tensor in fisher.items()}
-    return {key: weight * tensor / (scales[key] or 1.0) for key, tensor in floored.items()}
+    scale = {"none": lambda key: 1.0, "model": lambda key: whole, "tensor": lambda key: fisher[key].norm()}[normalize]
+    return {key: weight * tensor / (scale(key) or 1.0) for key, tensor in floored.items()}
 
 
-def _check(models: Sequence[StateDict], fishers: Sequence[StateDict], weights: Sequence[float] | None, floor: float) -> None:
+def _check(
+    models: Sequence[StateDict], fishers: Sequence[StateDict], weights: Sequence[float] | None, floor: float
+) -> None:
     if len(fishers) != len(models) or (weights is not None and len(weights) != len(models)):
         given = f"{len(fishers)} Fishers" + ("" if weights is None else f" and {len(weights)} weights")
         raise ValueError(f"received {len(models)} models, {given}; one of each per model is needed")
@@ -113,6 +121,7 @@ def _check(models: Sequence[StateDict], fishers: Sequence[StateDict], weights: S
             if (key in fisher) != (key in fishers[0]):
                 raise ValueError(f"Fisher {number} and Fisher 1 do not cover the same tensors: {key!r}")
             if key in fisher and fisher[key].shape != tensor.shape:
-                raise ValueError(f"{key!r} has shape {tuple(tensor.shape)} in the models and {tuple(fisher[key].shape)} in Fisher {number}")
+                shapes = tuple(tensor.shape), tuple(fisher[key].shape)
+                raise ValueError(f"{key!r} has shape {shapes[0]} in the models and {shapes[1]} in Fisher {number}")
             if key in fisher and (fisher[key] < 0).any():
-                raise ValueError(f"{key!r} of Fisher {number} has negative values; Fisher information is a mean of squares")
+                raise ValueError(f"{key!r} of Fisher {number} has negative values; it is a mean of squares")

@@ -1,13 +1,14 @@
 r"""ForkMerge (jiang2023forkmerge).
 
-An auxiliary task helps the target task at one time of the training and hurts at another. Fork the model into branches that train with
-different sets of tasks, merge them after a while with the shares that score best on target validation data, and go on from there: an
-auxiliary task that hurts gets a share of zero.
+An auxiliary task helps the target task at one time of the training and hurts at another. Fork the model into branches
+that train with different sets of tasks, merge them after a while with the shares that score best on target validation
+data, and go on from there: an auxiliary task that hurts gets a share of zero.
 
-Notation: theta the shared model, theta_b the branches, Lambda their shares (not negative, sum 1), L_v the target validation loss.
+Notation: theta the shared model, theta_b the branches, Lambda their shares (not negative, sum 1), L_v the target
+validation loss.
 
-Departures: branches are the target alone and the target with each one of the other tasks; the paper also prunes tasks beforehand. Every
-branch takes full batches, so that a run is deterministic.
+Departures: branches are the target alone and the target with each one of the other tasks; the paper also prunes tasks
+beforehand. Every branch takes full batches, so that a run is deterministic.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def forkmerge(
         Without rounds the base comes back.
 
         >>> batches = [(torch.ones(1, 1), torch.tensor([0]))]
-        >>> forkmerge({"weight": torch.ones(2, 1)}, nn.Linear(1, 2, bias=False), batches, lambda sd: sd["weight"].sum(), num_rounds=0)
+        >>> base, loss_fn = {"weight": torch.ones(2, 1)}, lambda model: model["weight"].sum()
+        >>> forkmerge(base, nn.Linear(1, 2, bias=False), batches, loss_fn, num_rounds=0)
         {'weight': tensor([[1.],
                 [1.]])}
 
@@ -78,7 +80,7 @@ def forkmerge(
     theta = to_vector(base)
     validate = lambda vector: float(loss_fn(to_state_dict(vector, like=base)))  # noqa: E731
     for number in range(num_rounds):
-        branches = [_branch(network, base, theta, batches, auxiliary, num_steps, lr) for auxiliary in range(len(batches))]
+        branches = [_branch(network, base, theta, batches, task, num_steps, lr) for task in range(len(batches))]
         with torch.no_grad():
             theta = merge_branches(branches, validate, grid=grid)
         if progress is not None:
@@ -87,7 +89,7 @@ def forkmerge(
 
 
 def merge_branches(branches: Sequence[Vector], validate: Callable[[Vector], float], *, grid: Sequence[float]) -> Vector:
-    r"""Merge branches greedily, best first: each gets the candidate share that lowers the validation loss most, or none.
+    r"""Merge branches greedily, best first: each gets the share that lowers the validation loss most, or none.
 
     Args:
         branches: $\theta_b$.
@@ -120,12 +122,19 @@ def merge_branches(branches: Sequence[Vector], validate: Callable[[Vector], floa
 
 
 def _branch(
-    network: nn.Module, base: StateDict, theta: Vector, batches: Sequence[tuple[Tensor, Tensor]], auxiliary: int, num_steps: int, lr: float
+    network: nn.Module,
+    base: StateDict,
+    theta: Vector,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    auxiliary: int,
+    num_steps: int,
+    lr: float,
 ) -> Vector:
     """Train on the target task and, unless it is the target itself, one auxiliary task."""
     chosen = [batches[0]] if auxiliary == 0 else [batches[0], batches[auxiliary]]
 
     def loss(vector: Vector, step: int) -> Tensor:
-        return sum(nn.functional.cross_entropy(outputs(network, vector, x, like=base), y) for x, y in chosen) / len(chosen)
+        losses = [nn.functional.cross_entropy(outputs(network, vector, x, like=base), y) for x, y in chosen]
+        return sum(losses) / len(losses)
 
     return descend(loss, theta, num_steps=num_steps, lr=lr)

@@ -1,7 +1,8 @@
 r"""Fusing (choshen2022fusing).
 
-Thousands of fine-tuned models are shared, each with knowledge of its own data. Their average, without the task heads, is rarely a
-good model for any of the tasks, but it is a better place to start the next fine-tuning from than the pre-trained model.
+Thousands of fine-tuned models are shared, each with knowledge of its own data. Their average, without the task heads,
+is rarely a good model for any of the tasks, but it is a better place to start the next fine-tuning from than the
+pre-trained model.
 
 Notation: theta_i the fine-tuned models without their heads.
 
@@ -36,8 +37,8 @@ def fused_base(finetuned: Sequence[StateDict], *, heads: Sequence[str] = ()) -> 
 
     Example:
         >>> import torch
-        >>> models = [{"body": torch.tensor([1.0]), "head.weight": torch.ones(2)}, {"body": torch.tensor([5.0]), "head.weight": torch.ones(3)}]
-        >>> fused_base(models, heads=["head"])
+        >>> model = lambda x, classes: {"body": torch.tensor([x]), "head.weight": torch.ones(classes)}
+        >>> fused_base([model(1.0, 2), model(5.0, 3)], heads=["head"])
         {'body': tensor([3.])}
 
     References:

@@ -1,7 +1,7 @@
 r"""Greedy soup (wortsman2022soups).
 
-The average of all models suffers from a few bad ones. Sort the models by held-out score and stir them in one at a time; keep each
-only if the soup does not get worse. The result is never below the best single model on the held-out data.
+The average of all models suffers from a few bad ones. Sort the models by held-out score and stir them in one at a time;
+keep each only if the soup does not get worse. The result is never below the best single model on the held-out data.
 
 Notation: theta_i the models, S the soup (the set of ingredients), score the held-out accuracy of the average of a set.
 
@@ -27,13 +27,15 @@ def greedy_soup(
     $$
     S \leftarrow S \cup \{\theta_i\} \quad\text{if}\quad
     \mathrm{score}\Big(\tfrac{1}{|S| + 1}\textstyle\sum_{\theta \in S \cup \{\theta_i\}} \theta\Big) \ge
-    \mathrm{score}\Big(\tfrac{1}{|S|}\textstyle\sum_{\theta \in S} \theta\Big), \qquad i = 1 \dots n \text{ by falling score}
+    \mathrm{score}\Big(\tfrac{1}{|S|}\textstyle\sum_{\theta \in S} \theta\Big), \qquad
+    i = 1 \dots n \text{ by falling score}
     $$
 
     Args:
         models: $\theta_1 \dots \theta_n$, n >= 1, in any order.
         score: held-out score of a state dict, higher is better (accuracy).
-        strict: True adds a model only if the score rises (the authors' code). Default False: Recipe 1 adds it on a tie too.
+        strict: True adds a model only if the score rises (the authors' code). Default False: Recipe 1 adds it on a
+            tie too.
 
     Returns:
         A new state dict, structured as the first model.
@@ -42,7 +44,8 @@ def greedy_soup(
         ValueError: no models, models of another structure.
 
     Example:
-        The score is best at 3. Sorted: 4 (off by 1), 1 (off by 2), 9 (off by 6). (4 + 1) / 2 = 2.5 is better than 4 and stays;
+        The score is best at 3. Sorted: 4 (off by 1), 1 (off by 2), 9 (off by 6). (4 + 1) / 2 = 2.5 is better than 4
+        and stays;
         with 9 the average is 4.67, which is worse.
 
         >>> import torch

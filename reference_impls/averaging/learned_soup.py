@@ -1,11 +1,13 @@
 r"""Learned soup (wortsman2022soups).
 
-Instead of choosing which models to average, learn how much of each to take: the mixing coefficients are trained by gradient descent
-on the held-out loss of the mixed model, together with one temperature for its outputs.
+Instead of choosing which models to average, learn how much of each to take: the mixing coefficients are trained by
+gradient descent on the held-out loss of the mixed model, together with one temperature for its outputs.
 
-Notation: theta_i the models, alpha_i their coefficients (positive, sum 1), beta the temperature, f the network, l the cross-entropy.
+Notation: theta_i the models, alpha_i their coefficients (positive, sum 1), beta the temperature, f the network, l the
+cross-entropy.
 
-Departures: the batches are visited in a fixed order. The temperature only serves the training; the result is the mixed model.
+Departures: the batches are visited in a fixed order. The temperature only serves the training; the result is the mixed
+model.
 """
 
 from __future__ import annotations
@@ -33,16 +35,18 @@ def learned_soup(
     r"""Average models with coefficients learnt on held-out data.
 
     $$
-    \min_{\alpha, \beta} \sum_{(x, y)} \ell\Big(\beta\, f\big(x;\, \textstyle\sum_i \alpha_i \theta_i\big),\, y\Big), \qquad
-    \alpha = \mathrm{softmax}(a)
+    \min_{\alpha, \beta} \sum_{(x, y)} \ell\Big(\beta\, f\big(x;\, \textstyle\sum_i \alpha_i \theta_i\big),\, y\Big),
+    \qquad \alpha = \mathrm{softmax}(a)
     $$
 
     Args:
         models: $\theta_1 \dots \theta_n$, n >= 1.
         network: f, maps inputs to logits (batch, classes), in evaluation mode; its own parameters are not used.
         batches: held-out (inputs, targets), one a step in turn.
-        level: "model" learns one coefficient a model, "layer" one a model and tensor (Appendix I, "by layer"). Default "model".
-        num_steps: steps of Adam, >= 0. Default 100: for small models; the authors' code takes five passes over the data.
+        level: "model" learns one coefficient a model, "layer" one a model and tensor (Appendix I, "by layer").
+            Default "model".
+        num_steps: steps of Adam, >= 0. Default 100: for small models; the authors' code takes five passes over the
+            data.
         lr: step size. Default 0.05: the authors' code.
         progress: called with the step and the loss.
 
@@ -77,7 +81,8 @@ def learned_soup(
     def loss(parameters: Vector, step: int) -> Tensor:
         inputs, targets = data[step % len(data)]
         theta = _mix(thetas, parameters["a"].softmax(dim=1))
-        return nn.functional.cross_entropy(parameters["beta"] * outputs(network, theta, inputs, like=models[0]), targets)
+        logits = parameters["beta"] * outputs(network, theta, inputs, like=models[0])
+        return nn.functional.cross_entropy(logits, targets)
 
     learnt = descend(loss, start, num_steps=num_steps, lr=lr, progress=progress)
     return to_state_dict(_mix(thetas, learnt["a"].softmax(dim=1)), like=models[0])

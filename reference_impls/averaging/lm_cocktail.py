@@ -1,10 +1,11 @@
 r"""LM-Cocktail (xiao2023lmcocktail).
 
-A model fine-tuned on one domain gets worse at everything else. Mixing it with the base model and with models fine-tuned on other
-domains restores the general ability; which of those to trust is read off their losses on a few examples of the domain.
+A model fine-tuned on one domain gets worse at everything else. Mixing it with the base model and with models fine-tuned
+on other domains restores the general ability; which of those to trust is read off their losses on a few examples of the
+domain.
 
-Notation: theta_t the model fine-tuned on the target domain, theta_i the candidates (the base model and the peers), L_i their losses on
-a few target examples, tau the temperature, alpha the share of the fine-tuned model.
+Notation: theta_t the model fine-tuned on the target domain, theta_i the candidates (the base model and the peers), L_i
+their losses on a few target examples, tau the temperature, alpha the share of the fine-tuned model.
 
 Departures: none.
 """

@@ -1,13 +1,14 @@
 r"""Model Stock (jang2024modelstock).
 
-Fine-tuned models lie on a thin shell around a centre that performs best. The centre itself is out of reach, but two or three models and
-the pre-trained one suffice to say where on the line between their average and the pre-trained model the point nearest to the centre
-lies: it depends only on the angle between the models as seen from the pre-trained one.
+Fine-tuned models lie on a thin shell around a centre that performs best. The centre itself is out of reach, but two or
+three models and the pre-trained one suffice to say where on the line between their average and the pre-trained model
+the point nearest to the centre lies: it depends only on the angle between the models as seen from the pre-trained one.
 
-Notation: w_0 the pre-trained weights of a layer, w_i those of N fine-tuned models, w_avg their mean, theta the angle between w_i - w_0
-and w_j - w_0, t the interpolation ratio.
+Notation: w_0 the pre-trained weights of a layer, w_i those of N fine-tuned models, w_avg their mean, theta the angle
+between w_i - w_0 and w_j - w_0, t the interpolation ratio.
 
-Departures: the paper assumes an acute angle. For a mean angle above 90 degrees t would leave [0, 1]; here it is clamped (`clamp`).
+Departures: the paper assumes an acute angle. For a mean angle above 90 degrees t would leave [0, 1]; here it is clamped
+(`clamp`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reference_impls.core.state_dict import StateDict, flatten, linear_combination, task_vector, to_state_dict, to_vector, unflatten
-from reference_impls.core.state_dict import zip_map
+from reference_impls.core.state_dict import StateDict, flatten, linear_combination, task_vector, to_state_dict
+from reference_impls.core.state_dict import to_vector, unflatten, zip_map
 
 
 def model_stock(
@@ -61,7 +62,10 @@ def model_stock(
     References:
         jang2024modelstock, the interpolation ratio for two and for N models.
     """
-    for name, value, allowed in (("scope", scope, ("tensor", "row", "model")), ("mean_of", mean_of, ("angles", "cosines"))):
+    for name, value, allowed in (
+        ("scope", scope, ("tensor", "row", "model")),
+        ("mean_of", mean_of, ("angles", "cosines")),
+    ):
         if value not in allowed:
             raise ValueError(f"{name} is {value!r}; it is one of {', '.join(allowed)}")
     if len(finetuned) < 2:

@@ -1,13 +1,14 @@
 r"""Personalized Soups (jang2023personalized).
 
-People want different things of a model: short or long answers, plain or expert ones. Training a model for every combination of
-preferences is hopeless. Train one policy a single preference instead, each from the same base, and mix the weights of those that a
-user selects when they are asked for.
+People want different things of a model: short or long answers, plain or expert ones. Training a model for every
+combination of preferences is hopeless. Train one policy a single preference instead, each from the same base, and mix
+the weights of those that a user selects when they are asked for.
 
-Notation: pi_k the policy trained for preference k, r_k its reward, w_k the user's weights, beta the strength of the pull to the base policy.
+Notation: pi_k the policy trained for preference k, r_k its reward, w_k the user's weights, beta the strength of the
+pull to the base policy.
 
-Departures: the paper trains low-rank adapters with PPO on sampled text. Here all weights are trained and the expectation over the
-actions is exact, which is the same objective without the noise of sampling.
+Departures: the paper trains low-rank adapters with PPO on sampled text. Here all weights are trained and the
+expectation over the actions is exact, which is the same objective without the noise of sampling.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def personalized_soups(
         A new state dict, structured as `base`; `preference_policies` returns the policies, to be mixed on the fly.
 
     Raises:
-        ValueError: no rewards, rewards of another shape, another number of weights, no positive weight, a negative kl_coef.
+        ValueError: no rewards, rewards of another shape, another number of weights, no positive weight, a negative
+            kl_coef.
 
     Example:
         Without steps all policies are the base.
@@ -76,7 +78,9 @@ def personalized_soups(
         raise ValueError(f"received {len(rewards)} rewards and {len(w)} weights; one weight per reward is needed")
     if w and (min(w) < 0 or sum(w) == 0):
         raise ValueError(f"weights are {w}; none may be negative and one has to be positive")
-    policies = preference_policies(base, network, batches, rewards, kl_coef=kl_coef, num_steps=num_steps, lr=lr, progress=progress)
+    policies = preference_policies(
+        base, network, batches, rewards, kl_coef=kl_coef, num_steps=num_steps, lr=lr, progress=progress
+    )
     return uniform_soup(policies, weights=w)
 
 
@@ -107,7 +111,8 @@ def preference_policies(
     policies = []
     for k, table in enumerate(rewards):
         if table.shape != log_base.shape:
-            raise ValueError(f"reward {k + 1} has shape {tuple(table.shape)}; (inputs, actions) = {tuple(log_base.shape)} is needed")
+            need = f"(inputs, actions) = {tuple(log_base.shape)}"
+            raise ValueError(f"reward {k + 1} has shape {tuple(table.shape)}; {need} is needed")
 
         def loss(theta: Vector, step: int, table: Tensor = table) -> Tensor:
             log_pi = outputs(network, theta, inputs, like=base).log_softmax(-1)

@@ -1,14 +1,16 @@
 r"""RegMean (jin2023regmean).
 
-For one linear layer, merging can be posed as regression: find the weight whose outputs are closest to what each model's own layer
-computes on its own inputs. The answer has a closed form that needs no inputs, only their inner products. All other
-parameters are averaged.
+For one linear layer, merging can be posed as regression: find the weight whose outputs are closest to what each model's
+own layer computes on its own inputs. The answer has a closed form that needs no inputs, only their inner products. All
+other parameters are averaged.
 
-Notation: W_i the weight of a linear layer of model i, X_i its inputs (examples, inputs), G_i = X_i^T X_i their Gram matrix,
-alpha the factor on the off-diagonal of G_i. In the paper's equations inputs multiply W from the left; PyTorch stores W transposed.
+Notation: W_i the weight of a linear layer of model i, X_i its inputs (examples, inputs), G_i = X_i^T X_i their Gram
+matrix, alpha the factor on the off-diagonal of G_i. In the paper's equations inputs multiply W from the left; PyTorch
+stores W transposed.
 
-Departures: where the summed Gram matrix is singular (units that never fire, fewer examples than inputs) the paper's inverse does not
-exist; here the solution nearest to the plain average is taken, so that directions without data are averaged.
+Departures: where the summed Gram matrix is singular (units that never fire, fewer examples than inputs) the paper's
+inverse does not exist; here the solution nearest to the plain average is taken, so that directions without data are
+averaged.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, to_state_dict, to_vector
+from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, to_state_dict
+from reference_impls.core.state_dict import to_vector
 
 
 def regmean(
@@ -37,9 +40,9 @@ def regmean(
 
     Args:
         models: $\theta_1 \dots \theta_n$, n >= 1, of one architecture.
-        grams: $G_1 \dots G_n$, for each model the Gram matrices (inputs, inputs) of linear layers by the name of the weight
-            (outputs, inputs), as `core.statistics.gram_matrices` returns them. A sum over examples gives a model with more
-            examples more say (the paper); a mean gives all models the same (all known code).
+        grams: $G_1 \dots G_n$, for each model the Gram matrices (inputs, inputs) of linear layers by the name of the
+            weight (outputs, inputs), as `core.statistics.gram_matrices` returns them. A sum over examples gives a
+            model with more examples more say (the paper); a mean gives all models the same (all known code).
         alpha: factor on the off-diagonal entries, in [0, 1]; 1 leaves the Gram matrices alone. Default 0.9: one of the
             two values of the authors' experiments, the other is 0.1 (T5).
         weights: $w_1 \dots w_n$, positive, also of the average of the other parameters; only their ratios count.
@@ -69,7 +72,8 @@ def regmean(
         raise ValueError(f"alpha is {alpha}; it is in [0, 1]")
     w = [1.0] * len(models) if weights is None else [float(x) for x in weights]
     if not len(w) == len(grams) == len(models):
-        raise ValueError(f"received {len(models)} models, {len(grams)} sets of Gram matrices, {len(w)} weights; one of each per model is needed")
+        counts = f"{len(models)} models, {len(grams)} sets of Gram matrices, {len(w)} weights"
+        raise ValueError(f"received {counts}; one of each per model is needed")
     if min(w) <= 0:
         raise ValueError(f"weights are {w}; they need to be positive")
     thetas = [to_vector(model) for model in models]

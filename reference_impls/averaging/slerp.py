@@ -1,13 +1,15 @@
 r"""SLERP.
 
 The straight line between two vectors passes closer to the origin than either end: averages of weights shrink. Spherical
-interpolation walks along the arc between the two directions instead, at constant angular speed, so that between vectors of equal
-length the length is kept.
+interpolation walks along the arc between the two directions instead, at constant angular speed, so that between vectors
+of equal length the length is kept.
 
-Notation: a, b a tensor of theta_A and the same tensor of theta_B, Omega the angle between them, t the position on the arc.
+Notation: a, b a tensor of theta_A and the same tensor of theta_B, Omega the angle between them, t the position on the
+arc.
 
-Departures: Shoemake's formula is for unit vectors; as in every merging library its two coefficients are applied to the vectors as
-they are, and a zero vector or exactly opposite vectors, which span no single arc, are interpolated on the straight line.
+Departures: Shoemake's formula is for unit vectors; as in every merging library its two coefficients are applied to the
+vectors as they are, and a zero vector or exactly opposite vectors, which span no single arc, are interpolated on the
+straight line.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reference_impls.core.state_dict import StateDict, check_same_structure, flatten, to_state_dict, to_vector, unflatten
-from reference_impls.core.state_dict import zip_map
+from reference_impls.core.state_dict import StateDict, check_same_structure, flatten, to_state_dict, to_vector
+from reference_impls.core.state_dict import unflatten, zip_map
 
 SMALLEST_SINE = 1e-6  # below it the two formulas agree to 1e-12, or the vectors are opposite
 
@@ -45,8 +47,8 @@ def slerp(
         t: position on the arc, in [0, 1]. Default 0.5: the middle.
         scope: what counts as one vector: each "tensor", the whole "model", each "row" (last dimension) or each
             "column" (first dimension) of a tensor. Default "tensor": mergekit, FusionBench.
-        length: "combined" applies the coefficients to the vectors as they are; "interpolated" gives the result the length
-            (1 - t)|a| + t|b| (sd-mecha). Default "combined": mergekit, FusionBench.
+        length: "combined" applies the coefficients to the vectors as they are; "interpolated" gives the result the
+            length (1 - t)|a| + t|b| (sd-mecha). Default "combined": mergekit, FusionBench.
         dot_threshold: above this |cos Omega| the straight line is taken instead, in [0, 1]; libraries use 0.9995,
             an angle of 1.8 degrees. Default 1.0: never.
 

@@ -1,10 +1,12 @@
 r"""Spatial ensemble and spatial-temporal smoothing (huang2021spatial).
 
-A teacher is usually a moving average of its student: every parameter takes a small step at every update. The spatial ensemble takes
-whole fragments instead: at each update each fragment of the teacher is, with a small probability, replaced by the student's, so that the
-teacher is a patchwork of students of different times. Doing both, spatial-temporal smoothing, moves the chosen fragments part of the way.
+A teacher is usually a moving average of its student: every parameter takes a small step at every update. The spatial
+ensemble takes whole fragments instead: at each update each fragment of the teacher is, with a small probability,
+replaced by the student's, so that the teacher is a patchwork of students of different times. Doing both,
+spatial-temporal smoothing, moves the chosen fragments part of the way.
 
-Notation: theta_T the teacher, theta_S the student after one training step, p the probability that a fragment is preserved, m the momentum.
+Notation: theta_T the teacher, theta_S the student after one training step, p the probability that a fragment is
+preserved, m the momentum.
 
 Departures: none. Fragments are tensors as in the authors' code; finer ones are options.
 """

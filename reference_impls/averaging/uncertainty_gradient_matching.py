@@ -1,11 +1,11 @@
 r"""Uncertainty-based gradient matching (daheim2024ugm).
 
-Merging goes wrong where the gradients of the tasks at the merged model no longer match those at the models themselves. To first order
-the mismatch is undone by weighing every parameter's movement with the curvature of its own task and of the pre-training, and
-dividing by the curvature of all of them together.
+Merging goes wrong where the gradients of the tasks at the merged model no longer match those at the models themselves.
+To first order the mismatch is undone by weighing every parameter's movement with the curvature of its own task and of
+the pre-training, and dividing by the curvature of all of them together.
 
-Notation: theta_0 the base model, theta_t the fine-tuned models, H_0 and H_t diagonal Hessians (in practice Fisher information) of the
-pre-training and of the tasks, alpha_t the weights, delta a constant added to H_0.
+Notation: theta_0 the base model, theta_t the fine-tuned models, H_0 and H_t diagonal Hessians (in practice Fisher
+information) of the pre-training and of the tasks, alpha_t the weights, delta a constant added to H_0.
 
 Departures: none. The Hessians are inputs; the paper estimates them by squared gradients.
 """
@@ -49,8 +49,8 @@ def uncertainty_gradient_matching(
         A new state dict, structured as `base`.
 
     Raises:
-        ValueError: no models, models of another structure, another number of Fishers or weights, a missing or negative entry,
-            a negative weight or delta.
+        ValueError: no models, models of another structure, another number of Fishers or weights, a missing or
+            negative entry, a negative weight or delta.
 
     Example:
         Two task vectors of 1 with curvature 3 and 1 beside 1 of the base: (1 + 3) / 5 + (1 + 1) / 5 = 1.2, where
@@ -68,7 +68,8 @@ def uncertainty_gradient_matching(
     if not finetuned:
         raise ValueError("received no fine-tuned models; at least one is needed")
     if not len(alphas) == len(fishers) == len(finetuned):
-        raise ValueError(f"received {len(finetuned)} models, {len(fishers)} Fishers, {len(alphas)} weights; one of each per model is needed")
+        counts = f"{len(finetuned)} models, {len(fishers)} Fishers, {len(alphas)} weights"
+        raise ValueError(f"received {counts}; one of each per model is needed")
     if min(alphas) < 0 or delta < 0:
         raise ValueError(f"weights are {alphas} and delta is {delta}; none may be negative")
     taus = [task_vector(model, base) for model in finetuned]
@@ -94,6 +95,7 @@ def _check(name: str, fisher: StateDict, theta_0: StateDict, base_fisher: StateD
         if (key in fisher) != (key in base_fisher):
             raise ValueError(f"{name} and base_fisher do not cover the same tensors: {key!r}")
         if key in fisher and fisher[key].shape != tensor.shape:
-            raise ValueError(f"{key!r} has shape {tuple(tensor.shape)} in the models and {tuple(fisher[key].shape)} in {name}")
+            shapes = tuple(tensor.shape), tuple(fisher[key].shape)
+            raise ValueError(f"{key!r} has shape {shapes[0]} in the models and {shapes[1]} in {name}")
         if key in fisher and (fisher[key] < 0).any():
             raise ValueError(f"{key!r} of {name} has negative values")

@@ -1,7 +1,8 @@
 r"""Uniform soup (wortsman2022soups).
 
-Models that were fine-tuned from one pre-trained model, with different hyper-parameters or data orders, mostly lie in one
-low-loss basin. Their average lies in it too, often nearer to its middle than any of them, and costs no more to run than one model.
+Models that were fine-tuned from one pre-trained model, with different hyper-parameters or data orders, mostly lie in
+one low-loss basin. Their average lies in it too, often nearer to its middle than any of them, and costs no more to run
+than one model.
 
 Notation: theta_i the models, w_i their weights, n their number.
 
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, to_state_dict, to_vector
+from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, to_state_dict
+from reference_impls.core.state_dict import to_vector
 
 
 def uniform_soup(

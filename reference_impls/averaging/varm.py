@@ -1,9 +1,10 @@
 r"""VaRM, variation ratio merge (wan2024chat).
 
-When several models were fine-tuned from one pivot, a matrix that changed a lot in one of them holds much of what that model learnt. Each
-matrix is averaged with weights in proportion to its mean squared change.
+When several models were fine-tuned from one pivot, a matrix that changed a lot in one of them holds much of what that
+model learnt. Each matrix is averaged with weights in proportion to its mean squared change.
 
-Notation: theta_0 the pivot, theta_j the K - 1 target models, m a parameter matrix, Delta theta_{j,m} its change, E_m the mean over its entries.
+Notation: theta_0 the pivot, theta_j the K - 1 target models, m a parameter matrix, Delta theta_{j,m} its change, E_m
+the mean over its entries.
 
 Departures: a tensor that no model changed has no ratio; its models are then weighed equally.
 """

@@ -1,13 +1,15 @@
 r"""WARM, weight averaged reward models (rame2024warm).
 
-A single reward model is easily fooled by the policy that is trained against it. Train several reward models on the same preferences from one
-pre-trained model, but from different checkpoints of its supervised fine-tuning ("Baklava") and with different hyper-parameters, and average
-their weights: the average keeps what they have in common and forgets the preferences that each memorised, wrong labels among them.
+A single reward model is easily fooled by the policy that is trained against it. Train several reward models on the same
+preferences from one pre-trained model, but from different checkpoints of its supervised fine-tuning ("Baklava") and
+with different hyper-parameters, and average their weights: the average keeps what they have in common and forgets the
+preferences that each memorised, wrong labels among them.
 
-Notation: theta_i the starting checkpoints, r(x) the reward of input x, (x+, x-) a preferred and a rejected answer, sigma the logistic function.
+Notation: theta_i the starting checkpoints, r(x) the reward of input x, (x+, x-) a preferred and a rejected answer,
+sigma the logistic function.
 
-Departures: the diversity is that of starting points, step sizes and data orders; dropout is left to the network. The paper first fits the
-reward head alone on frozen features; here the head is part of the checkpoints.
+Departures: the diversity is that of starting points, step sizes and data orders; dropout is left to the network. The
+paper first fits the reward head alone on frozen features; here the head is part of the checkpoints.
 """
 
 from __future__ import annotations
@@ -37,12 +39,13 @@ def warm(
 
     $$
     \theta = \frac{1}{M} \sum_{i=1}^M \theta_i', \qquad
-    \theta_i' \approx \arg\min_{\text{from } \theta_i}\; -\sum_{(x^+, x^-)} \log \sigma\big(r(x^+; \theta') - r(x^-; \theta')\big)
+    \theta_i' \approx \arg\min_{\text{from } \theta_i}\;
+    -\sum_{(x^+, x^-)} \log \sigma\big(r(x^+; \theta') - r(x^-; \theta')\big)
     $$
 
     Args:
-        models: $\theta_1 \dots \theta_M$, M >= 1, checkpoints of one fine-tuning trajectory, one a reward model; the same
-            checkpoint may stand several times.
+        models: $\theta_1 \dots \theta_M$, M >= 1, checkpoints of one fine-tuning trajectory, one a reward model; the
+            same checkpoint may stand several times.
         network: maps inputs to (batch,) or (batch, outputs), of which the first is the reward; in evaluation mode.
         preferences: preferred and rejected inputs, in pairs along the first dimension.
         lrs: step sizes of Adam, in turn. Default (1e-3, 3e-4, 3e-3): for small models; the paper varies them too.
@@ -69,7 +72,8 @@ def warm(
     """
     return uniform_soup(
         reward_models(
-            models, network, preferences, lrs=lrs, num_steps=num_steps, batch_size=batch_size, generator=generator, progress=progress
+            models, network, preferences, lrs=lrs, num_steps=num_steps, batch_size=batch_size,
+            generator=generator, progress=progress,
         )
     )
 
@@ -93,19 +97,21 @@ def reward_models(
     check_same_structure(*models)
     preferred, rejected = preferences
     if len(preferred) != len(rejected) or len(preferred) == 0:
-        raise ValueError(f"received {len(preferred)} preferred and {len(rejected)} rejected inputs; as many of both are needed")
+        counts = f"{len(preferred)} preferred and {len(rejected)} rejected"
+        raise ValueError(f"received {counts} inputs; as many of both are needed")
     if not lrs:
         raise ValueError("received no step sizes; at least one is needed")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     trained = []
     for i, model in enumerate(models):
-        orders = [torch.randperm(len(preferred), generator=generator) for _ in range(num_steps * batch_size // len(preferred) + 2)]
+        passes = num_steps * batch_size // len(preferred) + 1
+        orders = [torch.randperm(len(preferred), generator=generator) for _ in range(passes)]
         order = torch.cat(orders).to(preferred.device)
 
         def loss(theta: Vector, step: int, model: StateDict = model, order: Tensor = order) -> Tensor:
             index = order[step * batch_size : (step + 1) * batch_size]
-            difference = reward(network, theta, preferred[index], model) - reward(network, theta, rejected[index], model)
-            return -nn.functional.logsigmoid(difference).mean()
+            better, worse = (reward(network, theta, x[index], model) for x in (preferred, rejected))
+            return -nn.functional.logsigmoid(better - worse).mean()
 
         report = None if progress is None else lambda step, value, first=i * num_steps: progress(first + step, value)
         theta = descend(loss, to_vector(model), num_steps=num_steps, lr=lrs[i % len(lrs)], progress=report)

@@ -1,13 +1,15 @@
 r"""Weight Scope Alignment (xu2024weight).
 
-Models trained under different conditions end with weights of different spread, and an average of weights of different spread fits
-none of them. As the weights of a layer look Gaussian, let every model train with a penalty on the divergence between the Gaussian of
-each of its layers and a target Gaussian that all models share. For training in several rounds the target is fused from the models.
+Models trained under different conditions end with weights of different spread, and an average of weights of different
+spread fits none of them. As the weights of a layer look Gaussian, let every model train with a penalty on the
+divergence between the Gaussian of each of its layers and a target Gaussian that all models share. For training in
+several rounds the target is fused from the models.
 
-Notation: m_l and s_l mean and standard deviation of the weights of layer l, m_l* and s_l* those of the target, mu the strength.
+Notation: m_l and s_l mean and standard deviation of the weights of layer l, m_l* and s_l* those of the target, mu the
+strength.
 
-Departures: which way the divergence points could not be confirmed; here it is from the layer to the target. The fused target takes
-the plain means of the models' means and variances.
+Departures: which way the divergence points could not be confirmed; here it is from the layer to the target. The fused
+target takes the plain means of the models' means and variances.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def weight_scope_alignment(
     r"""Train models towards one weight scope and average them.
 
     $$
-    \min_{\theta_i}\; L_i(\theta_i) + \mu \sum_l \mathrm{KL}\Big(\mathcal N(m_l, s_l^2) \,\Big\|\, \mathcal N({m_l^*}, {s_l^*}^2)\Big),
+    \min_{\theta_i}\; L_i(\theta_i) + \mu \sum_l
+    \mathrm{KL}\Big(\mathcal N(m_l, s_l^2) \,\Big\|\, \mathcal N({m_l^*}, {s_l^*}^2)\Big),
     \qquad \mathrm{KL} = \log\frac{s_l^*}{s_l} + \frac{s_l^2 + (m_l - m_l^*)^2}{2\,{s_l^*}^2} - \frac12
     $$
 
@@ -46,7 +49,8 @@ def weight_scope_alignment(
         models: where the models start, n >= 1.
         network: maps inputs to logits (batch, classes), in evaluation mode.
         batches: (inputs, targets), as many as models: model i is trained on the i-th.
-        target: mean and standard deviation by name of a weight matrix. Default None: fused from `models` by `fuse_scopes`.
+        target: mean and standard deviation by name of a weight matrix. Default None: fused from `models` by
+            `fuse_scopes`.
         coef: $\mu$ >= 0, in nats of loss a nat of divergence. Default 0.1: for small models.
         num_steps: steps of Adam a model, >= 0. Default 50: for small models.
         lr: step size. Default 0.001: for small models.
@@ -106,7 +110,8 @@ def align_scopes(
             return fit + coef * scope_divergence(theta, target)
 
         report = None if progress is None else lambda step, value, first=i * num_steps: progress(first + step, value)
-        trained.append(to_state_dict(descend(loss, to_vector(model), num_steps=num_steps, lr=lr, progress=report), like=model))
+        theta = descend(loss, to_vector(model), num_steps=num_steps, lr=lr, progress=report)
+        trained.append(to_state_dict(theta, like=model))
     return trained
 
 

@@ -1,4 +1,4 @@
-r"""Gradient descent in the vector space of state dicts, for methods that train a little: one loop, the same everywhere."""
+r"""Gradient descent in the vector space of state dicts, for methods that train a little: one loop for all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reference_impls.core.state_dict import StateDict, Vector, tied_to
 
 
 def outputs(network: nn.Module, theta: Vector, inputs: Tensor, like: StateDict) -> Tensor:
-    """Return what `network` computes with the vector `theta` and the integer buffers of `like`; differentiable in `theta`.
+    """Return what `network` computes with `theta` and the integer buffers of `like`; differentiable in `theta`.
 
     Example:
         >>> network = nn.Linear(2, 1, bias=False)

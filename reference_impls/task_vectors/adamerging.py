@@ -1,14 +1,14 @@
 r"""AdaMerging (yang2024adamerging).
 
-Task arithmetic scales all task vectors by one number that somebody has to choose. AdaMerging learns the numbers, one a task or one a
-task and layer, without labels: a model that is good at its input is sure of its output, so the coefficients are trained to make
-the predictions of the merged model certain on unlabeled inputs of all the tasks.
+Task arithmetic scales all task vectors by one number that somebody has to choose. AdaMerging learns the numbers, one a
+task or one a task and layer, without labels: a model that is good at its input is sure of its output, so the
+coefficients are trained to make the predictions of the merged model certain on unlabeled inputs of all the tasks.
 
-Notation: theta_0 the base model, tau_k = theta_k - theta_0 the task vector of model k, lambda_k^l its coefficient in layer l, B_k a
-batch of inputs of task k, H the entropy of a prediction in nats.
+Notation: theta_0 the base model, tau_k = theta_k - theta_0 the task vector of model k, lambda_k^l its coefficient in
+layer l, B_k a batch of inputs of task k, H the entropy of a prediction in nats.
 
-Departures: every step sees the same batches, so that a run is deterministic; the paper draws new ones. A layer is here one tensor
-of the state dict.
+Departures: every step sees the same batches, so that a run is deterministic; the paper draws new ones. A layer is here
+one tensor of the state dict.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ def adamerging(
         network: f, maps inputs to logits (batch, classes); in evaluation mode; its own parameters are
             neither used nor changed.
         batches: (inputs, targets) of every task, at best one batch a task of equal size; the targets are not used.
-        level: "layer" learns one coefficient a task and tensor, "task" one a task. Default "layer": the better variant (Sec. 3.2).
-        plus_plus: True puts each task vector through `trim_and_elect` before its coefficients are learnt (AdaMerging++). Default False.
+        level: "layer" learns one coefficient a task and tensor, "task" one a task. Default "layer": the better
+            variant (Sec. 3.2).
+        plus_plus: True puts each task vector through `trim_and_elect` before its coefficients are learnt
+            (AdaMerging++). Default False.
         initial: all coefficients at the start. Default 0.3: the authors' code.
         num_steps: steps of Adam, >= 0. Default 500: the authors' code.
         lr: step size of Adam. Default 0.001: the authors' code.

@@ -1,13 +1,14 @@
 r"""DARE (yu2024dare).
 
-Most of what fine-tuning changes is redundant: drop each entry of a task vector at random, with high probability, and rescale
-the survivors so that the expected change stays the same. What is left of several models collides less, and any merging method
-can follow.
+Most of what fine-tuning changes is redundant: drop each entry of a task vector at random, with high probability, and
+rescale the survivors so that the expected change stays the same. What is left of several models collides less, and any
+merging method can follow.
 
-Notation: delta_t = theta_t - theta_0 the task vector of model t, p the drop rate, K = 1 - p the density, m_t the random mask of what
-is kept, lambda the scaling coefficient.
+Notation: delta_t = theta_t - theta_0 the task vector of model t, p the drop rate, K = 1 - p the density, m_t the random
+mask of what is kept, lambda the scaling coefficient.
 
-Departures: none. The paper says what to drop and leaves the merge open; `merge` offers the three it is combined with most.
+Departures: none. The paper says what to drop and leaves the merge open; `merge` offers the three it is combined with
+most.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ def dare(
     r"""Drop random entries of each task vector, rescale the rest, and merge.
 
     $$
-    m_t \sim \mathrm{Bernoulli}(K), \qquad \hat\delta_t = \frac{m_t \odot \delta_t}{K}, \qquad \mathbb{E}\,\hat\delta_t = \delta_t,
-    \qquad \theta = \theta_0 + \lambda \sum_t \hat\delta_t
+    m_t \sim \mathrm{Bernoulli}(K), \qquad \hat\delta_t = \frac{m_t \odot \delta_t}{K},
+    \qquad \mathbb{E}\,\hat\delta_t = \delta_t, \qquad \theta = \theta_0 + \lambda \sum_t \hat\delta_t
     $$
 
     Args:
         base: $\theta_0$, the pre-trained model that all the others were fine-tuned from.
         finetuned: $\theta_1 \dots \theta_n$, n >= 1.
-        density: $K = 1 - p$, probability with which an entry is kept, in (0, 1]. Default 0.1: the drop rate of 90 percent
-            that the abstract names.
-        merge: what follows on the models $\theta_0 + \hat\delta_t$: "task_arithmetic" (the sum above), "average" (the mean
-            of the models), "ties" (trim, elect, disjoint mean). Default "task_arithmetic".
+        density: $K = 1 - p$, probability with which an entry is kept, in (0, 1]. Default 0.1: the drop rate of 90
+            percent that the abstract names.
+        merge: what follows on the models $\theta_0 + \hat\delta_t$: "task_arithmetic" (the sum above), "average" (the
+            mean of the models), "ties" (trim, elect, disjoint mean). Default "task_arithmetic".
         scaling_coef: $\lambda$; "average" does without. Default 1.0: the sum itself.
         ties_density: fraction that TIES keeps after the drop, in (0, 1]. Default 0.2, as in TIES.
         rescale: "density" divides by K (the paper); "mass" multiplies each tensor by its L1 norm before over after the
@@ -96,7 +97,8 @@ def random_mask(tau: Vector, density: float, generator: torch.Generator) -> Vect
     Args:
         tau: a task vector; only its names and shapes matter.
         density: $K$, in (0, 1].
-        generator: source of the numbers; they are drawn on its device and then moved, so that a mask is the same anywhere.
+        generator: source of the numbers; they are drawn on its device and then moved, so that a mask is the same
+            anywhere.
 
     Returns:
         Ones where an entry is kept and zeros elsewhere.

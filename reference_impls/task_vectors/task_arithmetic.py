@@ -1,8 +1,8 @@
 r"""Task arithmetic (ilharco2023task).
 
-The difference between a fine-tuned model and its base points towards a task. Such task vectors can be added to the base to
-learn several tasks at once, subtracted to forget one, and combined as in an analogy ("A is to B as C is to D") to reach a task
-without data of its own.
+The difference between a fine-tuned model and its base points towards a task. Such task vectors can be added to the base
+to learn several tasks at once, subtracted to forget one, and combined as in an analogy ("A is to B as C is to D") to
+reach a task without data of its own.
 
 Notation: theta_0 the base model, tau_t = theta_t - theta_0 the task vector of model t, lambda the scaling coefficient.
 
@@ -58,7 +58,8 @@ def task_arithmetic(
         raise ValueError("received no fine-tuned models; at least one is needed")
     w = [1.0] * len(finetuned) if weights is None else [float(x) for x in weights]
     if len(w) != len(finetuned):
-        raise ValueError(f"received {len(finetuned)} fine-tuned models and {len(w)} weights; one weight per model is needed")
+        counts = f"{len(finetuned)} fine-tuned models and {len(w)} weights"
+        raise ValueError(f"received {counts}; one weight per model is needed")
     return _move(base, [task_vector(model, base) for model in finetuned], w, scaling_coef)
 
 

@@ -47,7 +47,8 @@ def test_it_is_never_below_the_checkpoints_and_near_the_best_share_of_a_fine_gri
     family = toy_zoo.soup("mlp", seed)
     generator = lambda: torch.Generator().manual_seed(seed)  # noqa: E731
     early, late = (
-        toy_zoo.train(family.network, family.base, family.task.train, num_steps=n, lr=8e-3, generator=generator()) for n in (10, 14)
+        toy_zoo.train(family.network, family.base, family.task.train, num_steps=n, lr=8e-3, generator=generator())
+        for n in (10, 14)
     )
     score = lambda model: -toy_zoo.loss(family.network, model, family.task.val).item()  # noqa: E731
     found = score(ri.checkpoint_bayesopt(early, late, score, lower=0.0))

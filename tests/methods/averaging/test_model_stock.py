@@ -37,7 +37,7 @@ def three_at_cosines(ab, ac, bc):
 
 
 def test_mean_of_angles_and_mean_of_cosines_differ():
-    # cosines 0.9, 0.1, 0.1: angles 25.84, 84.26, 84.26, mean 64.79, cosine 0.4259 -> t = 0.6900; mean cosine 0.3667 -> 0.6346
+    # angles 25.84, 84.26, 84.26: mean 64.79, cosine 0.4259, t = 0.6900; mean cosine 0.3667, t = 0.6346
     rows = three_at_cosines(0.9, 0.1, 0.1)
     mean = [sum(column) / 3 for column in zip(*rows)]
     assert stock(*rows) == pytest.approx([0.6900 * m for m in mean], abs=1e-4)
@@ -51,7 +51,8 @@ def test_small_task_vectors_keep_their_angle():
     cosine = torch.nn.functional.cosine_similarity(*deltas, dim=0).item()
     t = (torch.tensor(stock(*deltas.tolist())) / deltas.mean(0)).mean().item()
     assert t == pytest.approx(2 * cosine / (1 + cosine), rel=1e-4) and 0.6 < t < 0.75
-    floored = (deltas[0] @ deltas[1] / max(deltas[0].norm() * deltas[1].norm(), 1e-6)).item()  # a floor under the product of norms
+    product = deltas[0].norm() * deltas[1].norm()
+    floored = (deltas[0] @ deltas[1] / max(product, 1e-6)).item()  # a floor under the product of norms
     assert 2 * floored / (1 + floored) < 0.25
 
 

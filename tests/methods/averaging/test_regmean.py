@@ -49,7 +49,7 @@ def test_a_model_with_more_examples_has_more_say_unless_the_gram_matrix_is_a_mea
 
 
 def test_directions_without_data_are_averaged():
-    # only the sum of the inputs was ever seen; the outputs for it, 2 and 0, fix w_1 + w_2 = 1, and (1, 0) is the nearest to the mean
+    # the two inputs were always equal; outputs 2 and 0 fix w_1 + w_2 = 1, and (1, 0) is the nearest to the mean
     one_example = [[[1.0, 1.0], [1.0, 1.0]]] * 2
     assert torch.linalg.matrix_rank(2 * torch.tensor(one_example[0])).item() == 1  # no inverse
     assert merge([[[2.0, 0.0]], [[0.0, 0.0]]], one_example, alpha=1.0) == pytest.approx([1.0, 0.0])

@@ -43,7 +43,8 @@ def test_a_threshold_turns_small_angles_into_straight_lines():
     line = lambda a, b: [0.75 * x + 0.25 * y for x, y in zip(a, b)]  # noqa: E731
     near, far = at_cosine(0.9996), at_cosine(0.9994)
     assert arc(*near, t=0.25, dot_threshold=0.9995).tolist() == pytest.approx(line(*near), abs=1e-12)
-    assert math.hypot(*line(*near)) == pytest.approx(0.999925, abs=1e-8) and arc(*near, t=0.25).norm().item() == pytest.approx(1.0)
+    assert math.hypot(*line(*near)) == pytest.approx(0.999925, abs=1e-8)
+    assert arc(*near, t=0.25).norm().item() == pytest.approx(1.0, abs=1e-12)
     assert arc(*far, t=0.25, dot_threshold=0.9995).norm().item() == pytest.approx(1.0, abs=1e-12)
 
 

@@ -46,7 +46,7 @@ def test_coefficients_stay_in_zero_to_one_unless_told_otherwise():
 
 def test_a_coefficient_a_layer_or_one_a_task():
     network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 2, bias=False))
-    state = lambda first, second: {"0.weight": torch.tensor([[first]]), "1.weight": torch.tensor([[second], [-second]])}  # noqa: E731
+    state = lambda u, v: {"0.weight": torch.tensor([[u]]), "1.weight": torch.tensor([[v], [-v]])}  # noqa: E731
     merge = lambda level: ri.adamerging(  # noqa: E731
         state(1.0, 1.0), [state(2.0, 0.0)], network, BATCHES, level=level, num_steps=1, lr=0.1
     )
@@ -71,8 +71,9 @@ def test_it_beats_the_coefficient_that_it_started_from(seed):
     family = toy_zoo.multitask("mlp", seed)
     score = lambda model: toy_zoo.mean_accuracy(family.network, model, family.tasks)  # noqa: E731
     batches, losses = [(task.test[0][:128], None) for task in family.tasks], []
+    report = lambda _, loss: losses.append(loss)  # noqa: E731
     learnt = ri.adamerging(
-        family.base, family.finetuned, family.network, batches, num_steps=100, lr=0.01, progress=lambda _, loss: losses.append(loss)
+        family.base, family.finetuned, family.network, batches, num_steps=100, lr=0.01, progress=report
     )
     assert losses[-1] < 0.5 * losses[0]
     assert score(learnt) > score(ri.task_arithmetic(family.base, family.finetuned, scaling_coef=0.3)) + 0.04

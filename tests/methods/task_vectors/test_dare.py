@@ -61,7 +61,8 @@ def test_same_seed_gives_the_same_bits_on_one_and_two_threads():
 
 
 def test_a_parameter_equal_in_all_models_does_not_change():
-    base, model = {"frozen": torch.full((50,), 5.0), "w": torch.zeros(50)}, {"frozen": torch.full((50,), 5.0), "w": torch.ones(50)}
+    base = {"frozen": torch.full((50,), 5.0), "w": torch.zeros(50)}
+    model = {"frozen": torch.full((50,), 5.0), "w": torch.ones(50)}
     for merge in ("task_arithmetic", "average", "ties"):
         assert torch.equal(ri.dare(base, [model, model], density=0.5, merge=merge)["frozen"], base["frozen"])
     # taken as a task vector of its own, as if the base were zero, the frozen tensor moves by its whole size
@@ -85,7 +86,7 @@ def test_half_of_the_entries_can_go_and_rescaling_saves_the_rest():
         tenth.append(score(family.finetuned[0]) - after(density=0.1))
         unscaled.append(score(family.finetuned[0]) - after(density=0.1, rescale="none"))
     assert max(losses) < 0.02  # measured: 0.2 to 1.4 points
-    assert max(tenth) < 0.20 and min(unscaled) > 0.45  # measured: 12 to 17 points against 52 to 56 without rescaling
+    assert max(tenth) < 0.20 and min(unscaled) > 0.45  # measured: 12 to 17 points against 53 to 55 without rescaling
 
 
 def test_bad_input_is_refused():

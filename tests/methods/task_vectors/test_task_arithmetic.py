@@ -48,14 +48,16 @@ def test_integer_buffers_are_those_of_the_base():
 def test_adding_task_vectors_beats_the_average(seed):
     family = toy_zoo.multitask("mlp", seed)
     score = lambda model: toy_zoo.mean_accuracy(family.network, model, family.tasks)  # noqa: E731
-    assert score(ri.task_arithmetic(family.base, family.finetuned, scaling_coef=0.5)) > score(ri.uniform_soup(family.finetuned)) + 0.05
+    added = ri.task_arithmetic(family.base, family.finetuned, scaling_coef=0.5)
+    assert score(added) > score(ri.uniform_soup(family.finetuned)) + 0.05
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_negating_a_task_vector_forgets_that_task_most(seed):
     family = toy_zoo.multitask("mlp", seed)
     losses = lambda model: [toy_zoo.loss(family.network, model, task.test).item() for task in family.tasks]  # noqa: E731
-    rise = [after - before for after, before in zip(losses(task_negation(family.base, family.finetuned[0], scaling_coef=0.5)), losses(family.base))]
+    forgetful = task_negation(family.base, family.finetuned[0], scaling_coef=0.5)
+    rise = [after - before for after, before in zip(losses(forgetful), losses(family.base))]
     assert rise[0] > max(rise[1:]) and rise[0] > 0.1
 
 

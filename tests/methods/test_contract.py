@@ -108,19 +108,19 @@ def test_method_keeps_the_contract(name: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("structure", toy_values.STRUCTURES)
-@pytest.mark.parametrize("name", filter(sees_only_tensors, METHODS))
+@pytest.mark.parametrize("name", [*filter(sees_only_tensors, METHODS)])
 def test_method_takes_every_structure(name: str, structure: str) -> None:
     check_call(name, toy_values.tensor_inputs(structure), "cpu")
 
 
 @pytest.mark.parametrize("fill", [0.0, 1.0])
-@pytest.mark.parametrize("name", filter(sees_only_tensors, METHODS))
+@pytest.mark.parametrize("name", [*filter(sees_only_tensors, METHODS)])
 def test_method_is_finite_on_constant_models(name: str, fill: float) -> None:
     check_call(name, toy_values.tensor_inputs(fill=fill), "cpu")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", filter(sees_only_tensors, METHODS))
+@pytest.mark.parametrize("name", [*filter(sees_only_tensors, METHODS)])
 def test_half_precision_is_float32_rounded_once(name: str, dtype: torch.dtype) -> None:
     half = toy_values.tensor_inputs(dtype=dtype)
     result = check_call(name, half, "cpu")

@@ -47,8 +47,8 @@ def ties_merging(
     Args:
         base: $\theta_0$, the pre-trained model that all the others were fine-tuned from.
         finetuned: $\theta_1 \dots \theta_n$, n >= 1.
-        density: $K$, fraction of each task vector's entries kept, in (0, 1]. Default 0.2: Sec. 6 ("top-20%").
-        scaling_coef: $\lambda$, multiplies the merged task vector. Default 1.0: Sec. 6, the recipe without validation data.
+        density: $K$, fraction of each task vector's entries kept, in (0, 1]. Default 0.2: the paper's recipe without validation data (top 20%).
+        scaling_coef: $\lambda$, multiplies the merged task vector. Default 1.0: the same recipe.
         trim: "global" ranks the entries of the whole task vector (the paper); "tensor" ranks within each tensor
             (mergekit, PEFT). Default "global": Algorithm 1.
         elect: "mass" elects the sign of the sum of values (the paper); "count" the sign that more models have

@@ -35,6 +35,7 @@ VALUES: dict[str, Any] = {
         "networks": lambda device: [staged((4, 5, 3), 1, device), staged((4, 7, 6, 2), 2, device)],
         "student": lambda device: staged((4, 6, 5), 3, device),
     },
+    "ofa_kd": {"student": lambda device: staged((4, 6, 5, 3), 3, device)},
     "fusellm": {
         "network": lambda device: language_model(3, 0, device),
         "sources": lambda device: [language_model(3, 1, device), language_model(4, 2, device)],

@@ -75,7 +75,7 @@ def branch_train_merge(
         tensor([[0.5000, 0.8182, 0.9529]])
         >>> forest = branch_train_merge(Unigram(), states[0], [[(zeros, zeros)]], experts=states, num_steps=0)
         >>> forest.states[2]["logits"]
-        tensor([-0.1761, -2.2046])
+        tensor([-0.1761, -2.2047])
 
     References:
         li2022btm, the sections on the ELMForest (ensembling, cached prior, parameter averaging) and on branch, train, merge.

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tests.methods.distillation.toy_values import LETTERS, PAIRS, language_model
+from tests.methods.distillation.toy_values import LETTERS, PAIRS, language_model, staged
 
 
 def domain(low: int, device) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -16,6 +16,11 @@ def domain(low: int, device) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 VALUES: dict[str, Any] = {
+    "evolutionary_gaming": {
+        "networks": lambda device: [staged((4, 5, 3), 1, device), staged((4, 2), 2, device)],
+        "inputs": lambda device: torch.randn(20, 4, generator=torch.Generator().manual_seed(0)).to(device),
+        "num_clusters": lambda device: 3,
+    },
     "branch_train_merge": {
         "network": lambda device: language_model(3, 0, device),
         "base": lambda device: language_model(3, 1, device).state_dict(),

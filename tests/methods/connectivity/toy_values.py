@@ -2,7 +2,13 @@
 
 import torch
 
+from reference_impls.core.permutation import PermutationSpec
 from tests.methods.toy_values import network_inputs
+
+SPEC = PermutationSpec(
+    {"first.weight": ("first", None), "first.bias": ("first",), "second.weight": (None, "first"), "second.bias": (None,)},
+    {"first": 6},
+)
 
 
 def noisy_descent(device):
@@ -62,6 +68,7 @@ VALUES = {
     },
     "train_fn": noisy_descent,
     "fit_fn": fit,
+    "spec": lambda device: SPEC,
     "features_fn": layer_outputs,
     "logits_fn": logits,
 }

@@ -18,3 +18,11 @@ def mergekit_breadcrumbs(case: Case, merge: str = "sum") -> Outcome:
 
 def mergekit_breadcrumbs_ties(case: Case) -> Outcome:
     return mergekit_breadcrumbs(case, merge="ties")
+
+
+# --- SCE --------------------------------------------------------------------------------------------------------
+
+
+def mergekit_sce(case: Case) -> Outcome:
+    merged = ri.sce(case.inputs["base"], case.inputs["models"], density=case.params["select_topk"])
+    return Outcome("sce", {"merged": merged})

@@ -24,6 +24,24 @@ class Conditional(nn.Module):
         return self.last(x).squeeze(1)
 
 
+class Speech(nn.Module):
+    """Two convolutions over a waveform, the mean and the largest value of each channel, and a linear head."""
+
+    def __init__(self, words: int, width: int = 16) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(1, width, 17, stride=4, padding=8), nn.Conv1d(width, width, 5, padding=2)
+        self.head = nn.Linear(2 * width, words)
+
+    def forward(self, waves: Tensor) -> Tensor:
+        x = self.second(self.first(waves.unsqueeze(1)).relu()).relu()
+        return self.head(torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1))
+
+
+def series(device) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(6, 10, generator=generator).to(device), (torch.arange(6) % 2).to(device)) for _ in range(2)]
+
+
 def seeded(seed: int, make):
     """Build a network from a seed; the global random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
@@ -32,6 +50,11 @@ def seeded(seed: int, make):
 
 
 VALUES: dict[str, Any] = {
+    "voice2series": {
+        "network": lambda device: seeded(0, lambda: Speech(4, 3)).to(device),
+        "batches": series,
+        "length": lambda device: 40,
+    },
     "latent_dim": lambda device: 3,
     "generators": lambda device: [seeded(s, lambda: Conditional(3, 2, 4)).to(device) for s in (1, 2)],
     "discriminators": lambda device: [seeded(s, lambda: Conditional(2, 1, 4)).to(device) for s in (3, 4)],

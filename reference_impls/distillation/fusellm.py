@@ -166,14 +166,17 @@ def vocabulary_map(source: Sequence[str], target: Sequence[str], match: str = "e
     return torch.tensor([index.get(token, -1 if match == "exact" else nearest(token)) for token in source])
 
 
-def align_tokens(target: Sequence[str], source: Sequence[str]) -> list[list[int]]:
-    """For each target token the source tokens on the monotone path of least total edit distance."""
+def align_tokens(
+    target: Sequence[str], source: Sequence[str], distance: Callable[[str, str], float] | None = None
+) -> list[list[int]]:
+    """For each target token the source tokens on the monotone path of least total distance (None: edit distance)."""
+    distance = distance or edit_distance
     cost: dict[tuple[int, int], float] = {(-1, -1): 0.0}
     came_from = {}
     for t, u in ((t, u) for t in range(len(target)) for u in range(len(source))):
         steps = [(t - 1, u - 1), (t - 1, u), (t, u - 1)]
         came_from[t, u] = min(steps, key=lambda s: cost.get(s, float("inf")))
-        cost[t, u] = cost.get(came_from[t, u], float("inf")) + edit_distance(target[t], source[u])
+        cost[t, u] = cost.get(came_from[t, u], float("inf")) + distance(target[t], source[u])
     pairs: list[list[int]] = [[] for _ in target]
     place = (len(target) - 1, len(source) - 1)
     while place != (-1, -1):

@@ -36,6 +36,16 @@ VALUES: dict[str, Any] = {
         "student": lambda device: staged((4, 6, 5), 3, device),
     },
     "ofa_kd": {"student": lambda device: staged((4, 6, 5, 3), 3, device)},
+    "fusechat": {
+        "network": lambda device: language_model(3, 0, device),
+        "sources": lambda device: [language_model(3, 1, device), language_model(4, 2, device)],
+        "dialogues": lambda device: [("ab", "cab"), ("c", "cabc"), ("b", "a")],
+        "tokenizer": lambda device: LETTERS,
+        "source_tokenizers": lambda device: [LETTERS, PAIRS],
+    },
+    "expert_brainstorming": {
+        "networks": lambda device: [staged((4, 5, 3), 1, device), staged((4, 3), 2, device)],
+    },
     "fusellm": {
         "network": lambda device: language_model(3, 0, device),
         "sources": lambda device: [language_model(3, 1, device), language_model(4, 2, device)],

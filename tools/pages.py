@@ -26,7 +26,7 @@ SAFE_ID = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*){0,2}")
 INVERSE = {
     "builds on": "Basis of",
     "refines": "Refined by",
-    "compares with": "Compared by",
+    "compares with": "Compares with",
     "special case of": "Has as special case",
 }
 HOW = {"builds on": "Builds on", "refines": "Refines", "compares with": "Compares with", "special case of": "Special case of"}
@@ -193,13 +193,13 @@ class Pages:
     def method(self, id: str) -> Page:
         c, method = self.catalog, self.catalog.methods[id]
         code = self.implementations.get(id)
-        related, back = defaultdict(list), defaultdict(list)
+        related: dict[str, dict[str, str | None]] = defaultdict(dict)
         for link in method.related:
-            related[HOW[link.how]].append((link.method, link.note))
+            related[HOW[link.how]][link.method] = link.note
         for other in c.methods_by_related.get(id, []):
             for link in c.methods[other].related:
-                if link.method == id and other in c.methods:
-                    back[INVERSE[link.how]].append((other, link.note))
+                if link.method == id:
+                    related[INVERSE[link.how]].setdefault(other, link.note)
         paper = c.papers.get(method.introduced_by or "")
         return self.render(
             "method.md.j2",
@@ -209,8 +209,7 @@ class Pages:
             glance=_glance(method),
             code=code,
             imports=f"import torch\n\nfrom {code.path[:-3].replace('/', '.')} import {id}\n\n" if code else "",
-            related=list(related.items()),
-            back=list(back.items()),
+            related={how: list(links.items()) for how, links in related.items()},
             introduced_by=method.introduced_by if paper else None,
             papers=[other for other in method.papers if other in c.papers],
             resources=[other for other in c.resources_by_method.get(id, []) if other in c.resources],

@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from html.parser import HTMLParser
@@ -45,6 +46,36 @@ def config_for(docs: Path, folder: Path, guide: bool = False) -> Path:
     config = folder / "mkdocs.yml"
     config.write_text(text, encoding="utf-8")
     return config
+
+
+def stub_guide(docs: Path) -> None:
+    """Pages that the templates link to, without links of their own into the real catalog."""
+    (docs / "guide").mkdir()
+    for page in ("start", "which-method", "contributing", "testing"):
+        (docs / "guide" / f"{page}.md").write_text("# Guide\n\n## Adding a method\n", encoding="utf-8")
+
+
+def once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that one test process fills and all others wait for: sites are shared by parallel workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    done = folder / "done"
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        for _ in range(1700):
+            if done.exists():
+                break
+            time.sleep(0.1)
+        assert done.exists() and done.read_text() == "ok", f"{name} could not be made, see the first failure"
+        return folder
+    try:
+        make(folder)
+        done.write_text("ok")
+    finally:
+        if not done.exists():
+            done.write_text("failed")
+    return folder
 
 
 class Elements(HTMLParser):

@@ -5,35 +5,33 @@ from pathlib import Path
 
 import pytest
 
-from tests.site.building import ROOT, build, config_for
+from tests.site.building import ROOT, build, config_for, once
 from tools import site as site_tool
 
 
-def pytest_collection_modifyitems(items):
-    """The built sites are shared: keep these tests on one worker."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("site"))
+@pytest.fixture(scope="session")
+def real_build(tmp_path_factory) -> Path:
+    """A copy of docs/ with the pages of the real catalog, and the site built from it as strictly as it is published."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("catalog"))
+        assert site_tool.main(["--catalog", str(ROOT / "catalog"), "--docs", str(folder / "docs")]) == 0
+        result = build(config_for(folder / "docs", folder, guide=True), folder / "site")
+        assert result.returncode == 0, result.stdout + result.stderr
+
+    return once(tmp_path_factory, "real", make)
 
 
 @pytest.fixture(scope="session")
-def real_docs(tmp_path_factory) -> Path:
-    """A copy of docs/ with the pages of the real catalog."""
-    docs = tmp_path_factory.mktemp("real") / "docs"
-    shutil.copytree(ROOT / "docs", docs, ignore=shutil.ignore_patterns("catalog"))
-    assert site_tool.main(["--catalog", str(ROOT / "catalog"), "--docs", str(docs)]) == 0
-    return docs
+def real_docs(real_build) -> Path:
+    return real_build / "docs"
 
 
 @pytest.fixture(scope="session")
-def real_config(real_docs) -> Path:
-    return config_for(real_docs, real_docs.parent, guide=True)
+def real_config(real_build) -> Path:
+    return real_build / "mkdocs.yml"
 
 
 @pytest.fixture(scope="session")
-def real_site(real_docs, real_config) -> Path:
-    """The real site, built as strictly as it is published."""
-    site = real_docs.parent / "site"
-    result = build(real_config, site)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return site
+def real_site(real_build) -> Path:
+    return real_build / "site"

@@ -7,7 +7,7 @@ from urllib.parse import urljoin, urlparse
 
 import yaml
 
-from tests.site.building import ROOT, Elements, build, config_for
+from tests.site.building import ROOT, Elements, build, config_for, stub_guide
 
 
 def html(site):
@@ -107,9 +107,7 @@ def test_the_toy_catalog_builds_as_strictly(tmp_path):
 
     docs = tmp_path / "docs"
     shutil.copytree(ROOT / "docs", docs, ignore=shutil.ignore_patterns("catalog", "guide", "index.md"))
-    (docs / "guide").mkdir()
-    for page in ("start", "which-method", "contributing", "testing"):
-        (docs / "guide" / f"{page}.md").write_text("# Guide\n\n## Adding a method\n")
+    stub_guide(docs)
     assert main(["--catalog", str(ROOT / "tests" / "toy_catalog"), "--docs", str(docs)]) == 0
     result = build(config_for(docs, tmp_path), tmp_path / "site")
     assert result.returncode == 0, result.stdout + result.stderr

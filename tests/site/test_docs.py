@@ -19,7 +19,7 @@ PAGES = sorted(
 
 
 def run(example):
-    expected = re.findall(r"^#> ?(.*)$", example.parsed, re.MULTILINE)
+    expected = re.findall(r"(?:^|(?<=  ))#> ?(.*)$", example.parsed, re.MULTILINE)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(example.parsed, example.document.path, "exec"), example.document.namespace)

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.site.building import ROOT, Elements, build, chromium, config_for, served
+from tests.site.building import ROOT, Elements, build, chromium, config_for, once, served, stub_guide
 from tests.site.hostile import PAYLOADS, catalog
 from tests.site.test_escape import shown
 from tools.pages import Pages
@@ -18,17 +18,16 @@ OURS = ("assets/javascripts/", "assets/katex/")
 
 @pytest.fixture(scope="session")
 def hostile_site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hostile")
-    docs = folder / "docs"
-    shutil.copytree(ROOT / "docs", docs, ignore=shutil.ignore_patterns("catalog", "guide", "index.md"))
-    (docs / "guide").mkdir()
-    for page in ("start", "which-method", "contributing", "testing"):
-        (docs / "guide" / f"{page}.md").write_text("# Guide\n\n## Adding a method\n")
-    written, _, total = write(Pages(catalog(folder / "project")), docs)
-    assert written == total > 6 * len(PAYLOADS)
-    result = build(config_for(docs, folder), folder / "site")
-    assert result.returncode == 0, result.stdout + result.stderr
-    return folder / "site"
+    def make(folder):
+        docs = folder / "docs"
+        shutil.copytree(ROOT / "docs", docs, ignore=shutil.ignore_patterns("catalog", "guide", "index.md"))
+        stub_guide(docs)
+        written, _, total = write(Pages(catalog(folder / "project")), docs)
+        assert written == total > 6 * len(PAYLOADS)
+        result = build(config_for(docs, folder), folder / "site")
+        assert result.returncode == 0, result.stdout + result.stderr
+
+    return once(tmp_path_factory, "hostile", make) / "site"
 
 
 def pages(site):

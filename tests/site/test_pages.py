@@ -80,14 +80,67 @@ def test_a_method_without_code_says_so_and_one_with_code_shows_it(toy, real):
     assert "def ties_merging(" in ties and "tensor([-5.,  4.])" in ties and "math: true" in ties
 
 
-def test_parameters_carry_default_range_and_source():
-    ties = read_implementation(ROOT / "reference_impls" / "task_vectors" / "ties_merging.py", ROOT)
-    found = {p.name: p for p in ties.main.parameters}
-    assert ties.main.name == "ties_merging" and list(found)[:2] == ["base", "finetuned"]
-    density = found["density"]
-    assert (density.default, density.range) == ("0.2", "(0, 1]") and "Sec. 6" in density.source
-    assert density.meaning.startswith("$K$, fraction") and found["base"].default is None
-    assert found["trim"].range == '`"global"`, `"tensor"`'
+MODULE = '''"""Halve it (nobody2020halves).
+
+The idea.
+
+Notation: theta_0 the base, lambda_k^l a coefficient, X^T X a product.
+
+Departures: none. One remark.
+"""
+
+def helper(x):
+    """A further function."""
+
+
+def halve(base: dict, *, density: float = 0.2, mode: Literal["a", "b"] = "a", tol: float = 1e-6) -> dict:
+    """Halve a model.
+
+    $$ a < b $$
+
+    Args:
+        base: $theta_0$, the model;
+            a state dict.
+        density: fraction kept, in (0, 1]. Default 0.2: Sec. 6 ("top: 20%").
+        mode: "a" or "b". Default "a": Algorithm 1.
+        tol: change that ends the iteration, > 0. Default 1e-6: ours.
+
+    Returns:
+        A new model.
+
+    Raises:
+        ValueError: nothing received.
+
+    Example:
+        By hand.
+
+        >>> x = 2
+        >>> x / 2
+        1.0
+
+    References:
+        nobody2020halves, Eq. (3).
+    """
+
+def _private():
+    """Not shown."""
+'''
+
+
+def test_a_module_is_read_without_running_it(tmp_path):
+    path = tmp_path / "halve.py"
+    path.write_text(MODULE)
+    code = read_implementation(path, tmp_path)
+    assert [function.name for function in code.functions] == ["halve", "helper"]
+    assert (code.title, code.idea, code.departures) == ("Halve it (nobody2020halves)", "The idea.", "None. One remark.")
+    assert code.notation == r"$\theta_{0}$ the base, $\lambda_{k}^{l}$ a coefficient, $X^{T}$ X a product."
+    found = {p.name: (p.default, p.range, p.source, p.meaning) for p in code.main.parameters}
+    assert found["base"] == (None, None, None, "$theta_0$, the model; a state dict")
+    assert found["density"] == ("0.2", "(0, 1]", 'Sec. 6 ("top: 20%")', "fraction kept")
+    assert found["mode"][:3] == ('"a"', '`"a"`, `"b"`', "Algorithm 1")
+    assert found["tol"][:3] == ("1e-06", "> 0", "ours")
+    assert code.main.examples == [("By hand.", "x = 2\nx / 2\n", "1.0")]
+    assert code.main.description == "$$ a < b $$" and code.main.raises == [("ValueError", "nothing received.")]
 
 
 def test_a_parameter_of_every_public_function_is_documented():

@@ -2,6 +2,8 @@
 
 import torch
 
+from tests.methods.toy_values import network_inputs
+
 
 def adapters(device):
     """Three LoRAs of rank 2 of the toy network's layers."""
@@ -11,4 +13,10 @@ def adapters(device):
     return [{name: (draw(2, n), draw(m, 2)) for name, (m, n) in shapes.items()} for _ in range(3)]
 
 
-VALUES = {"adapters": adapters}
+def task_batches(device):
+    """Two tasks of two batches each."""
+    batches = network_inputs(device)["batches"]
+    return [batches[:2], [(x.flip(1), y) for x, y in batches[1:]]]
+
+
+VALUES = {"adapters": adapters, "task_batches": task_batches}

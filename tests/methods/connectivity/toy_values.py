@@ -45,27 +45,39 @@ def logits(device):
     return lambda model: features_fn(model)["second"]
 
 
-def two_layer(width, seed, device):
+def perceptron(widths, seed, device):
     generator = torch.Generator().manual_seed(seed)
-    shapes = {"layers.0.weight": (width, 4), "layers.0.bias": (width,), "layers.1.weight": (3, width), "layers.1.bias": (3,)}
-    return {name: torch.randn(shape, generator=generator).to(device) for name, shape in shapes.items()}
+    out = {}
+    for i, (before, after) in enumerate(zip(widths, widths[1:])):
+        out[f"layers.{i}.weight"] = torch.randn(after, before, generator=generator).to(device)
+        out[f"layers.{i}.bias"] = torch.randn(after, generator=generator).to(device)
+    return out
 
 
-def two_layer_loss(device):
+def perceptron_loss(device):
     inputs = torch.cat([x for x, _ in network_inputs(device)["batches"]])
 
     def loss_fn(model):
-        hidden = (inputs @ model["layers.0.weight"].T + model["layers.0.bias"]).relu()
-        return (hidden @ model["layers.1.weight"].T + model["layers.1.bias"]).square().mean()
+        hidden, depth = inputs, len(model) // 2
+        for i in range(depth):
+            hidden = hidden @ model[f"layers.{i}.weight"].T + model[f"layers.{i}.bias"]
+            hidden = hidden.relu() if i < depth - 1 else hidden
+        return hidden.square().mean()
 
     return loss_fn
 
 
 VALUES = {
     "barrier_versus_width": {
-        "pairs": lambda device: [(two_layer(w, 1, device), two_layer(w, 2, device)) for w in (2, 5)],
-        "loss_fn": two_layer_loss,
+        "pairs": lambda device: [(perceptron((4, w, 3), 1, device), perceptron((4, w, 3), 2, device)) for w in (2, 5)],
+        "loss_fn": perceptron_loss,
     },
+    "dropout_stable_path": {
+        "model_a": lambda device: perceptron((4, 6, 5, 3), 1, device),
+        "model_b": lambda device: perceptron((4, 6, 5, 3), 2, device),
+        "loss_fn": perceptron_loss,
+    },
+    "neuron_replication_path": {"model_a": lambda device: perceptron((4, 3, 2), 1, device), "loss_fn": perceptron_loss},
     "train_fn": noisy_descent,
     "fit_fn": fit,
     "spec": lambda device: SPEC,

@@ -27,6 +27,7 @@ site/index.html: $(SOURCES) .venv/site.installed
 	@$(BIN)/python -m tools check
 	@$(BIN)/python -m tools site
 	@$(BIN)/mkdocs build --strict
+	@$(BIN)/python -m tools.csp site
 	@touch $@
 
 check: .venv/site.installed
@@ -34,7 +35,7 @@ check: .venv/site.installed
 
 test: .venv/test.installed
 	@$(BIN)/python -m tools check
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 clean:
 	rm -rf site docs/catalog build .pytest_cache

@@ -308,39 +308,54 @@ def unit_activations(
 ) -> dict[str, Tensor]:
     """Return the values of all units over a batch, by permutation name, (samples, units).
 
-    Taken where a layer reads the units (after normalisation and nonlinearity); units that no layer reads, such as queries and keys, and all
-    units if `written`, are taken where a layer with a weight matrix writes them. Images and tokens count every position as a sample; several
-    places follow one another as further samples.
+    Taken where a layer reads the units (after normalisation and nonlinearity); units that no layer reads, such as queries
+    and keys, and all units if `written`, are taken where a layer with a weight matrix writes them. Images and tokens count
+    every position as a sample; several places follow one another as further samples.
     """
-    modules = dict(network.named_modules())
-    reads: dict[str, list] = {name: [] for name in spec.sizes}
-    writes: dict[str, list] = {name: [] for name in spec.sizes}
-    handles = []
+    reads, writes = _watch_layers(spec, network, state_dict, inputs)
+    out = {}
+    for name in spec.sizes:
+        places = [value for of, _, value in reads if of == name and not written]
+        out[name] = torch.cat(places or [value for of, _, value in writes if of == name])
+    return out
+
+
+@torch.no_grad()
+def layer_activations(spec: PermutationSpec, network: nn.Module, state_dict: StateDict, inputs: Tensor) -> dict[str, Tensor]:
+    """Return what every layer with a weight matrix writes into hidden units, by layer name, (samples, units)."""
+    return {layer: value for _, layer, value in _watch_layers(spec, network, state_dict, inputs)[1]}
+
+
+def _watch_layers(spec: PermutationSpec, network: nn.Module, state_dict: StateDict, inputs: Tensor) -> tuple[list, list]:
+    """One pass that keeps (permutation, layer, (samples, units)) wherever a weight matrix reads or writes units."""
+    modules, reads, writes, handles = dict(network.named_modules()), [], [], []
 
     def samples(value: Tensor, name: str, module: nn.Module) -> Tensor:
         if isinstance(module, nn.modules.conv._ConvNd):
             value = value.movedim(1, -1)
-        return value.reshape(-1, spec.sizes[name], value.shape[-1] // spec.sizes[name]).movedim(1, 2).reshape(-1, spec.sizes[name])
+        units = spec.sizes[name]
+        return value.reshape(-1, units, value.shape[-1] // units).movedim(1, 2).reshape(-1, units)
 
-    def keep(module: nn.Module, key: str) -> None:
-        def hook(_: nn.Module, given: tuple, result: Tensor) -> None:
+    def watch(layer: str, key: str) -> None:
+        def hook(module: nn.Module, given: tuple, result: Tensor) -> None:
             for axis, name in enumerate(spec.axes[key]):
-                if name is not None:
-                    read = (key, axis) in spec.reads
-                    (reads if read else writes)[name].append(samples(given[0] if read else result, name, module))
+                if name is not None and (key, axis) in spec.reads:
+                    reads.append((name, layer, samples(given[0], name, module)))
+                elif name is not None:
+                    writes.append((name, layer, samples(result, name, module)))
 
-        handles.append(module.register_forward_hook(hook))
+        handles.append(modules[layer].register_forward_hook(hook))
 
     training = network.training
     try:
         network.eval()
         for key, axes in spec.axes.items():
-            owner = key.rpartition(".")[0]
-            if any(axes) and key.endswith("weight") and len(axes) > 1 and owner in modules:
-                keep(modules[owner], key)
+            layer = key.rpartition(".")[0]
+            if any(axes) and key.endswith("weight") and len(axes) > 1 and layer in modules:
+                watch(layer, key)
         torch.func.functional_call(network, dict(state_dict), (inputs,))
     finally:
         network.train(training)
         for handle in handles:
             handle.remove()
-    return {name: torch.cat(writes[name] if written or not reads[name] else reads[name]) for name in spec.sizes}
+    return reads, writes

@@ -76,7 +76,7 @@ def mli_plateau(
         ValueError: models of different structure, no biases or one that does not exist, tol outside (0, 1).
 
     Example:
-        Loss 1 - b^2 of two layers, initial weights 0: the second bias is alpha or alpha^2. A tenth of the way is reached at 0.1
+        Loss 1 - b of the second bias, initially 0: b is alpha or alpha^2. A tenth of the way is reached at 0.1
         and, since 0.32^2 is the first square above it, at 0.32.
 
         >>> a = {"u.bias": torch.zeros(1), "v.bias": torch.zeros(1)}

@@ -26,3 +26,25 @@ def mergekit_breadcrumbs_ties(case: Case) -> Outcome:
 def mergekit_sce(case: Case) -> Outcome:
     merged = ri.sce(case.inputs["base"], case.inputs["models"], density=case.params["select_topk"])
     return Outcome("sce", {"merged": merged})
+
+
+# --- means on the sphere ----------------------------------------------------------------------------------------
+
+
+def mergekit_karcher(case: Case) -> Outcome:
+    return Outcome("karcher_mean", {"merged": ri.karcher_mean(case.inputs["models"], **case.params)})
+
+
+def mergekit_multislerp(case: Case) -> Outcome:
+    p = case.params
+    merged = ri.multislerp(
+        case.inputs["models"], weights=p["weight"], base=case.inputs.get("base"), normalize_weights=p.get("normalize_weights", True)
+    )
+    return Outcome("multislerp", {"merged": merged})
+
+
+def mergekit_nuslerp(case: Case) -> Outcome:
+    p = case.params
+    scope = "tensor" if p.get("nuslerp_flatten", True) else "column" if p.get("nuslerp_row_wise", False) else "row"
+    merged = ri.nuslerp(*case.inputs["models"], weights=p["weight"], base=case.inputs.get("base"), scope=scope)
+    return Outcome("nuslerp", {"merged": merged}, option="" if scope == "tensor" else f'scope="{scope}"')

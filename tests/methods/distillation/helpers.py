@@ -70,3 +70,47 @@ def accuracy(network: nn.Module, split: Split, classes: Iterable[int] = range(10
 def parameters(networks: Sequence[nn.Module]) -> list[Tensor]:
     """Copies of all tensors of the networks."""
     return [t.clone() for network in networks for t in network.state_dict().values()]
+
+
+def scenes(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Small scenes: two boxes before a sloping wall. Returns images (n, 2, 8, 8), classes of the pixels and their depths (n, 1, 8, 8).
+
+    The first channel is the texture of the class (wall, first kind of box, second kind), the second mixes depth with texture; both are noisy.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rand = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
+    rows, columns = torch.arange(8)[:, None], torch.arange(8)[None, :]
+    slope = rand(count, 1, 1)
+    classes = torch.zeros(count, 8, 8, dtype=torch.int64)
+    depth = 1 - 0.5 * slope * rows[None] / 7 + torch.zeros(count, 8, 8)
+    for kind in (1, 2):
+        top, left = (torch.randint(0, 5, (count, 1, 1), generator=generator) for _ in range(2))
+        size = torch.randint(2, 5, (count, 1, 1), generator=generator)
+        box = (rows >= top) & (rows < top + size) & (columns >= left) & (columns < left + size)
+        classes = torch.where(box, kind, classes)
+        depth = torch.where(box, 0.8 * rand(count, 1, 1), depth)
+    stripes = ((rows + columns) % 2) * 2 - 1.0
+    texture = torch.where(classes == 1, stripes, (classes == 2).float())
+    noise = lambda: 0.3 * torch.randn(count, 8, 8, generator=generator)  # noqa: E731
+    images = torch.stack([texture + noise(), depth + 0.5 * texture + noise()], dim=1)
+    return images, classes, depth[:, None]
+
+
+def dense_network(outputs: int, *, width: int = 12, blocks: int = 4, inputs: int = 2, seed: int = 0) -> nn.Sequential:
+    """Blocks of 3x3 convolution and ReLU that keep the size of the image, then a 1x1 convolution to the outputs."""
+    widths = [inputs] + [width] * blocks
+    layers = [nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.ReLU()) for a, b in zip(widths, widths[1:])]
+    return initialised(nn.Sequential(*layers, nn.Conv2d(width, outputs, 1)), seed)
+
+
+def fit_dense(network: nn.Module, images: Tensor, targets: Tensor, *, num_steps: int, lr: float = 5e-3, seed: int = 0) -> nn.Module:
+    """Train in place on pixel classes (integers) or depths (floats)."""
+    optimizer, generator = torch.optim.Adam(network.parameters(), lr=lr), torch.Generator().manual_seed(seed)
+    for _ in range(num_steps):
+        index = torch.randint(len(images), (32,), generator=generator)
+        out, y = network(images[index]), targets[index]
+        loss = (out - y).square().mean() if y.is_floating_point() else nn.functional.cross_entropy(out, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()

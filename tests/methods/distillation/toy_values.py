@@ -35,6 +35,10 @@ VALUES: dict[str, Any] = {
         "networks": lambda device: [staged((4, 5, 3), 1, device), staged((4, 7, 6, 2), 2, device)],
         "student": lambda device: staged((4, 6, 5), 3, device),
     },
+    "intertwined_amalgamation": {
+        "networks": lambda device: [staged((4, 5, 5, 3), seed, device) for seed in (1, 2)],
+        "student": lambda device: staged((4, 5, 5), 3, device),
+    },
     "ofa_kd": {"student": lambda device: staged((4, 6, 5, 3), 3, device)},
     "fusechat": {
         "network": lambda device: language_model(3, 0, device),
@@ -45,6 +49,12 @@ VALUES: dict[str, Any] = {
     },
     "expert_brainstorming": {
         "networks": lambda device: [staged((4, 5, 3), 1, device), staged((4, 3), 2, device)],
+    },
+    "knowledge_factorization": {
+        "network": lambda device: staged((4, 5, 4), 1, device),
+        "common": lambda device: staged((4, 3), 2, device),
+        "specific": lambda device: [staged((4, 6), seed, device) for seed in (3, 4)],
+        "batches": lambda device: [torch.linspace(-1, 1, 24, device=device).reshape(6, 4)],
     },
     "fusellm": {
         "network": lambda device: language_model(3, 0, device),

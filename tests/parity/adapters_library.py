@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reference_impls as ri
+from reference_impls.task_vectors.ram import ram_plus
 from tests.parity.adapters import Outcome
 from tests.parity.load import Case
 
@@ -48,3 +49,24 @@ def mergekit_nuslerp(case: Case) -> Outcome:
     scope = "tensor" if p.get("nuslerp_flatten", True) else "column" if p.get("nuslerp_row_wise", False) else "row"
     merged = ri.nuslerp(*case.inputs["models"], weights=p["weight"], base=case.inputs.get("base"), scope=scope)
     return Outcome("nuslerp", {"merged": merged}, option="" if scope == "tensor" else f'scope="{scope}"')
+
+
+# --- MagMax -----------------------------------------------------------------------------------------------------
+
+
+def fusionbench_magmax(case: Case) -> Outcome:
+    merged = ri.magmax(case.inputs["base"], case.inputs["models"], scaling_coef=case.params["scaling_factor"])
+    return Outcome("magmax", {"merged": merged})
+
+
+# --- Reinforced Agent Merging -----------------------------------------------------------------------------------
+
+
+def mergekit_ram(case: Case) -> Outcome:
+    return Outcome("ram", {"merged": ri.ram(case.inputs["base"], case.inputs["models"], eps=case.params["epsilon"])})
+
+
+def mergekit_ramplus_tl(case: Case) -> Outcome:
+    p = case.params
+    merged = ram_plus(case.inputs["base"], case.inputs["models"], eps=p["epsilon"], r=p["r"], alpha=p["alpha"], scope="tensor")
+    return Outcome("ram", {"merged": merged}, option='ram_plus with scope="tensor"')

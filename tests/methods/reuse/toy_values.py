@@ -37,6 +37,23 @@ class Speech(nn.Module):
         return self.head(torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1))
 
 
+class Pooled(nn.Module):
+    """One convolution, the largest value of each channel, and a linear head of two classes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convolution, self.head = nn.Conv2d(1, width, 3, padding=1), nn.Linear(width, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.convolution(images).relu().amax((2, 3)))
+
+
+def grouped_images(device) -> list[tuple[Tensor, Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    x, y, z = torch.randn(8, 1, 4, 4, generator=generator), torch.arange(8) % 2, torch.arange(8) // 4
+    return [(x.to(device), y.to(device), z.to(device))]
+
+
 def series(device) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(0)
     return [(torch.randn(6, 10, generator=generator).to(device), (torch.arange(6) % 2).to(device)) for _ in range(2)]
@@ -50,6 +67,11 @@ def seeded(seed: int, make):
 
 
 VALUES: dict[str, Any] = {
+    "fairness_reprogramming": {
+        "network": lambda device: seeded(0, lambda: Pooled(4)).to(device),
+        "batches": grouped_images,
+        "mask": lambda device: (torch.arange(16) % 4 == 0).float().reshape(1, 4, 4).to(device),
+    },
     "voice2series": {
         "network": lambda device: seeded(0, lambda: Speech(4, 3)).to(device),
         "batches": series,

@@ -1,6 +1,36 @@
-"""Toy values of the inputs that only methods of this chapter have."""
+"""Toy values of the inputs that only methods of this chapter have, and a small network with a feed-forward module."""
 
 import torch
+from torch import Tensor, nn
+
+from tests.methods.toy_values import network_inputs
+
+
+class BlockNet(nn.Module):
+    """A residual network on digits whose feed-forward parts are modules of their own: `blocks.0.mlp`, `blocks.1.mlp`."""
+
+    class Block(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(width)
+            self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.mlp(self.norm(x))
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(64, width), nn.Linear(width, 10)
+        self.blocks = nn.ModuleList(self.Block(width) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+MLPS = ["blocks.0.mlp", "blocks.1.mlp"]
 
 
 def stack(seed, device):
@@ -10,9 +40,10 @@ def stack(seed, device):
 
 
 VALUES = {
-    "wemoe": {"modules": lambda device: ["first"]},
     "passthrough": {
         "models": lambda device: [stack(1, device), stack(2, device)],
         "slices": lambda device: [(0, 0, 2), (1, 1, 2)],
     },
+    "modules": lambda device: ["first"],
+    "task_batches": lambda device: [network_inputs(device)["batches"]] * 3,
 }

@@ -37,6 +37,28 @@ class Speech(nn.Module):
         return self.head(torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1))
 
 
+class EncoderBlock(nn.Module):
+    """Half of a Conformer block: a depthwise convolution over frames and a two-layer perceptron, added to the stream."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.mix = nn.LayerNorm(width), nn.Conv1d(width, width, 3, padding=1, groups=width)
+        self.expand, self.contract = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        mixed = self.mix(self.norm(frames).transpose(1, 2)).transpose(1, 2)
+        return frames + self.contract(self.expand(mixed).relu())
+
+
+def speech_encoder(seed: int, bins: int, width: int) -> nn.Sequential:
+    return seeded(seed, lambda: nn.Sequential(nn.Linear(bins, width), EncoderBlock(width), EncoderBlock(width)))
+
+
+def spoken(device) -> list[tuple[Tensor, Tensor]]:
+    frames = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0))
+    return [(frames.to(device), (torch.arange(18).reshape(3, 6) % 2).to(device))]
+
+
 class Pooled(nn.Module):
     """One convolution, the largest value of each channel, and a linear head of two classes."""
 
@@ -67,6 +89,10 @@ def seeded(seed: int, make):
 
 
 VALUES: dict[str, Any] = {
+    "speech_reprogramming": {
+        "encoder": lambda device: speech_encoder(0, 4, 6).to(device),
+        "batches": spoken,
+    },
     "fairness_reprogramming": {
         "network": lambda device: seeded(0, lambda: Pooled(4)).to(device),
         "batches": grouped_images,

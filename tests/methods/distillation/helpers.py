@@ -114,3 +114,35 @@ def fit_dense(network: nn.Module, images: Tensor, targets: Tensor, *, num_steps:
         loss.backward()
         optimizer.step()
     return network.eval()
+
+
+def scene_questions(classes: Tensor, depth: Tensor) -> Tensor:
+    """Six yes-or-no questions about scenes, (n, 6).
+
+    Is the first box in sight? The second? Is the first larger? Is something near? Is the wall steep? Is the first box left of the second?
+    """
+    one, two = ((classes == kind).sum((1, 2)) for kind in (1, 2))
+    columns = torch.arange(8.0).expand(8, 8)
+    left, right = ((((classes == kind) * columns).sum((1, 2))) / n.clamp_min(1) for kind, n in ((1, one), (2, two)))
+    near, steep = depth[:, 0].amin((1, 2)) < 0.3, depth[:, 0, 7].amax(1) < 0.75
+    return torch.stack([one > 6, two > 6, one > two, near, steep, left < right], 1).float()
+
+
+def fit_questions(network: nn.Module, images: Tensor, answers: Tensor, *, num_steps: int, lr: float = 5e-3, seed: int = 0) -> nn.Module:
+    """Train in place on yes-or-no answers (or their probabilities)."""
+    optimizer, generator = torch.optim.Adam(network.parameters(), lr=lr), torch.Generator().manual_seed(seed)
+    for _ in range(num_steps):
+        index = torch.randint(len(images), (32,), generator=generator)
+        loss = nn.functional.binary_cross_entropy_with_logits(network(images[index]), answers[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
+def scene_network(outputs: int, *, width: int = 12, seed: int = 0) -> nn.Sequential:
+    """Three blocks of convolution and ReLU, the second halves the image and the third takes its mean, then a linear head."""
+    widths = [2, width, 2 * width, 2 * width]
+    layers = [nn.Sequential(nn.Conv2d(a, b, 3, stride=1 + (i == 1), padding=1), nn.ReLU()) for i, (a, b) in enumerate(zip(widths, widths[1:]))]
+    layers[-1].append(Mean())
+    return initialised(nn.Sequential(*layers, nn.Linear(2 * width, outputs)), seed)

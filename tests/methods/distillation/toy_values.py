@@ -9,6 +9,7 @@ from torch import nn
 
 from reference_impls.core.toy_zoo import Tokenizer, initialise
 from reference_impls.core.toy_zoo.networks import RecurrentLM
+from reference_impls.distillation.gnn_amalgamation import GraphAttentionNetwork
 
 LETTERS, PAIRS = Tokenizer(("a", "b", "c")), Tokenizer(("ab", "c", "b", "a"))
 
@@ -26,6 +27,15 @@ def staged(widths: tuple[int, ...], seed: int, device) -> nn.Sequential:
         return nn.Sequential(*[nn.Linear(a, b) for a, b in zip(widths, widths[1:])]).to(device)
 
 
+def graph_network(widths: tuple[int, ...], seed: int, device) -> nn.Module:
+    return GraphAttentionNetwork(widths, 2, torch.Generator().manual_seed(seed)).to(device)
+
+
+def tiny_graph(features: int, device) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.linspace(-1, 1, 3 * features).reshape(3, features)
+    return x.to(device), torch.tensor([[0, 1, 2, 1], [0, 0, 1, 2]], device=device)
+
+
 VALUES: dict[str, Any] = {
     "layerwise_amalgamation": {
         "networks": lambda device: [staged((4, 5, 3), seed, device) for seed in (1, 2)],
@@ -38,6 +48,11 @@ VALUES: dict[str, Any] = {
     "intertwined_amalgamation": {
         "networks": lambda device: [staged((4, 5, 5, 3), seed, device) for seed in (1, 2)],
         "student": lambda device: staged((4, 5, 5), 3, device),
+    },
+    "filtered_amalgamation": {
+        "networks": lambda device: [staged((4, 5, 5, 3), seed, device) for seed in (1, 2)],
+        "student": lambda device: staged((4, 5, 5), 3, device),
+        "tasks": lambda device: [[0, 2], [1]],
     },
     "ofa_kd": {"student": lambda device: staged((4, 6, 5, 3), 3, device)},
     "fusechat": {
@@ -55,6 +70,11 @@ VALUES: dict[str, Any] = {
         "common": lambda device: staged((4, 3), 2, device),
         "specific": lambda device: [staged((4, 6), seed, device) for seed in (3, 4)],
         "batches": lambda device: [torch.linspace(-1, 1, 24, device=device).reshape(6, 4)],
+    },
+    "gnn_amalgamation": {
+        "networks": lambda device: [graph_network((2, 3, 2), 1, device), graph_network((4, 3), 2, device)],
+        "student": lambda device: graph_network((4, 3, 5), 3, device),
+        "graphs": lambda device: [[tiny_graph(2, device)], [tiny_graph(4, device)]],
     },
     "fusellm": {
         "network": lambda device: language_model(3, 0, device),

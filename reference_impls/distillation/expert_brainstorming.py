@@ -1,17 +1,17 @@
 r"""Multiple expert brainstorming, MEB-Net (zhai2020multiple).
 
-Networks of different architectures, trained on one domain, are to serve on another that has no labels. In every epoch the unlabelled
-samples are clustered by the experts' averaged features, and the clusters are the classes of that epoch. Each expert learns them
-from the pseudo labels, and from what the other experts say: their predictions and their ratios of distances, as given by the average
-of their weights over time, which errs less than the weights of the moment. An expert speaks the louder, the better its own features
-separate the new domain into clusters.
+Networks of different architectures, trained on one domain, are to serve on another that has no labels. In every epoch
+the unlabelled samples are clustered by the experts' averaged features, and the clusters are the classes of that epoch.
+Each expert learns them from the pseudo labels, and from what the other experts say: their predictions and their ratios
+of distances, as given by the average of their weights over time, which errs less than the weights of the moment. An
+expert speaks the louder, the better its own features separate the new domain into clusters.
 
-Notation: f_k the features of expert k, p_k its class probabilities, K the number of experts; \bar f_k and \bar p_k those of its temporal
-average; y-tilde the pseudo label; i+ and i- the farthest sample of the same cluster and the nearest of another one in the batch, as
-f_k sees them; w_e the authority of expert e.
+Notation: f_k the features of expert k, p_k its class probabilities, K the number of experts; \bar f_k and \bar p_k
+those of its temporal average; y-tilde the pseudo label; i+ and i- the farthest sample of the same cluster and the
+nearest of another one in the batch, as f_k sees them; w_e the authority of expert e.
 
-Departures: every expert sees the same images, without random augmentation; features are scaled to length 1 before they are averaged
-and clustered, so that no architecture counts for more (the paper leaves this open).
+Departures: every expert sees the same images, without random augmentation; features are scaled to length 1 before they
+are averaged and clustered, so that no architecture counts for more (the paper leaves this open).
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def expert_brainstorming(
     J_e = \frac{\sum_c n_c \|\mu_c - \mu\|^2}{\sum_c \sum_{i \in c} \|\bar f_e(x_i) - \mu_c\|^2}
     $$
 
-    $\mathcal{L}_{id}$ is the cross-entropy of $p_k$ with the (smoothed) pseudo label, $\mathcal{L}_{mid}$ that with $\bar p_e$. With
-    $T(f) = e^{\|f_i - f_{i-}\|} / (e^{\|f_i - f_{i+}\|} + e^{\|f_i - f_{i-}\|})$, $\mathcal{L}_{tr}$ is the binary cross-entropy of $T(f_k)$
-    with 1 and $\mathcal{L}_{mtr}$ that with $T(\bar f_e)$.
+    $\mathcal{L}_{id}$ is the cross-entropy of $p_k$ with the (smoothed) pseudo label, $\mathcal{L}_{mid}$ that with
+    $\bar p_e$. With $T(f) = e^{\|f_i - f_{i-}\|} / (e^{\|f_i - f_{i+}\|} + e^{\|f_i - f_{i-}\|})$, $\mathcal{L}_{tr}$
+    is the binary cross-entropy of $T(f_k)$ with 1 and $\mathcal{L}_{mtr}$ that with $T(\bar f_e)$.
 
     Args:
         networks: the experts, K >= 1, trained on the source domain: inputs to features (n, d), d the same for all.
@@ -63,7 +63,8 @@ def expert_brainstorming(
         authority: False gives every expert the authority 1, the paper's ablation.
         soft_id_weight: $\lambda_{id}$ in [0, 1]. Default 0.5: the authors' code.
         soft_triplet_weight: $\lambda_{tr}$ in [0, 1]. Default 0.8: the authors' code.
-        ema_decay: of the temporal average, in [0, 1); in step t it is at most 1 - 1/t. Default 0.999: the authors' code.
+        ema_decay: of the temporal average, in [0, 1); in step t it is at most 1 - 1/t. Default 0.999: the authors'
+            code.
         smoothing: share of the label that is spread over all clusters. Default 0.1: the authors' code.
         clusters_per_batch: clusters that a batch is drawn from. Default 16: the authors' code.
         samples_per_cluster: drawn from each. Default 4: the authors' code.
@@ -77,10 +78,12 @@ def expert_brainstorming(
         The temporally averaged experts, in evaluation mode; each answers for itself.
 
     Raises:
-        ValueError: no experts or batches, fewer samples than clusters, features of different widths, weights outside [0, 1].
+        ValueError: no experts or batches, fewer samples than clusters, features of different widths, weights outside
+            [0, 1].
 
     Example:
-        Means -3 and 3 of two clusters of two: between them 4 * 9, within them 4 * 1. Then the two authorities add up to 2.
+        Means -3 and 3 of two clusters of two: between them 4 * 9, within them 4 * 1. Then the two authorities add up to
+        2.
 
         >>> scatter(torch.tensor([[-4.0], [-2.0], [2.0], [4.0]]), torch.tensor([0, 0, 1, 1])).item()
         9.0
@@ -98,7 +101,8 @@ def expert_brainstorming(
     means = copy.deepcopy(experts)
     step = 0
     for _ in range(num_epochs):
-        # Step 1: clusters of the averaged features are the classes of this epoch; authority by each expert's own clusters.
+        # Step 1: clusters of the averaged features are the classes of this epoch; authority by each expert's own
+        # clusters.
         with torch.no_grad():
             features = [F.normalize(mean.eval()(inputs)) for mean in means]
         if len({f.shape[1] for f in features}) > 1:

@@ -1,15 +1,17 @@
 r"""Amalgamation of heterogeneous graph networks (jing2021amalgamating).
 
-Graph networks that label the nodes of different graphs, with different features and for different tasks, are amalgamated into one.
-The student's first layer is slimmable: for a graph with d features it uses its first d input channels, so that one network reads the
-graphs of every teacher. It learns the teachers' answers and, beside them, which neighbours they listen to: how much the scores of a
-node's labels change with each edge around it, a map of attributions over the graph's edges, is to be the same in student and teacher.
+Graph networks that label the nodes of different graphs, with different features and for different tasks, are
+amalgamated into one. The student's first layer is slimmable: for a graph with d features it uses its first d input
+channels, so that one network reads the graphs of every teacher. It learns the teachers' answers and, beside them, which
+neighbours they listen to: how much the scores of a node's labels change with each edge around it, a map of attributions
+over the graph's edges, is to be the same in student and teacher.
 
-Notation: x (N, d) the node features, E the edges (2, M) from source to target; u_e = 1 a factor on the message of edge e in the last
-layer; y_m = labels of teacher m; A_m its attributions (M), A^s_m the student's for the same task.
+Notation: x (N, d) the node features, E the edges (2, M) from source to target; u_e = 1 a factor on the message of edge
+e in the last layer; y_m = labels of teacher m; A_m its attributions (M), A^s_m the student's for the same task.
 
-Departures: none known in the loss, which is the authors' code's; whether the paper's soft targets are thresholded as there is not
-confirmed (see `targets`). Graph attention is the only kind of layer here, and nodes with several labels the only kind of task.
+Departures: none known in the loss, which is the authors' code's; whether the paper's soft targets are thresholded as
+there is not confirmed (see `targets`). Graph attention is the only kind of layer here, and nodes with several labels
+the only kind of task.
 """
 
 from __future__ import annotations
@@ -48,14 +50,14 @@ def gnn_amalgamation(
     with mean and variance over the edges that end in the same node t(e).
 
     Args:
-        networks: the teachers; called with (x, edges, u), they give the scores (N, labels) of their own labels. u (M, 1) multiplies
-            the last layer's messages, as in `GraphAttentionNetwork`.
+        networks: the teachers; called with (x, edges, u), they give the scores (N, labels) of their own labels. u (M,
+            1) multiplies the last layer's messages, as in `GraphAttentionNetwork`.
         student: a network of the same kind that takes the features of every teacher's graphs (as the slimmable
             `GraphAttentionNetwork` does) and has the labels of all teachers, in their order.
         graphs: for each teacher its graphs, unlabelled; graphs that teachers share may be listed under each.
         attribution_weight: $\lambda \geq 0$. Default 0.1: the authors' code.
-        targets: what the binary cross-entropies of $\mathcal{L}_{soft}$ take from the teachers: "hard" the labels with scores above 0
-            (the authors' code), "soft" the sigmoids of the scores. Default "hard".
+        targets: what the binary cross-entropies of $\mathcal{L}_{soft}$ take from the teachers: "hard" the labels with
+            scores above 0 (the authors' code), "soft" the sigmoids of the scores. Default "hard".
         num_steps: optimiser steps (Adam), each on one graph of every teacher. Default 200: for toys.
         lr: step size. Default 5e-3: for toys; 1e-4 in the authors' code.
         generator: the order of the graphs. Default None: a generator with seed 0.
@@ -65,20 +67,23 @@ def gnn_amalgamation(
         A trained copy of `student`, in evaluation mode.
 
     Raises:
-        ValueError: no teachers, another number of lists of graphs, another number of labels, a negative weight, an unknown option.
+        ValueError: no teachers, another number of lists of graphs, another number of labels, a negative weight, an
+            unknown option.
 
     Example:
-        Three edges end in node 0 and one in node 1. Attributions 1, 2 and 3 have mean 2 and variance 2/3; one edge alone says nothing.
+        Three edges end in node 0 and one in node 1. Attributions 1, 2 and 3 have mean 2 and variance 2/3; one edge
+        alone says nothing.
 
         >>> edges = torch.tensor([[0, 1, 2, 1], [0, 0, 0, 1]])
         >>> normalised(torch.tensor([1.0, 2.0, 3.0, 5.0]), edges).round(decimals=3)
         tensor([-1.2250,  0.0000,  1.2250,  0.0000])
 
     References:
-        jing2021amalgamating, Sec. 4.3 (attributions and their normalisation), Eq. (1) and (3); the slimmable layer before it.
+        jing2021amalgamating, Sec. 4.3 (attributions and their normalisation), Eq. (1) and (3); the slimmable layer
+        before it.
     """
     if not networks or len(networks) != len(graphs) or not all(graphs):
-        raise ValueError(f"received {len(networks)} teachers and {len(graphs)} lists of graphs; each needs a list that is not empty")
+        raise ValueError(f"received {len(networks)} teachers and {len(graphs)} lists of graphs; each needs one")
     if attribution_weight < 0 or targets not in ("soft", "hard"):
         raise ValueError(f"attribution_weight is {attribution_weight}, >= 0, and targets {targets!r}, one of soft, hard")
     teachers = [copy.deepcopy(network).eval() for network in networks]

@@ -1,16 +1,18 @@
 r"""Knowledge factorization (yang2022factorizing).
 
-A network of several tasks is taken apart into one network of common knowledge and a small one for each task. The answer to a task
-comes from the sum of the common features and the task's own. So that the parts hold what their names say, the common features are to
-share as much information as possible with the input, and a task's features as little as possible beyond what its answers need: the
-former is a contrast of matching with other inputs, the latter noise with a price on every distinction. Any tasks' parts can then be
-put together, without training, to a network of just these tasks.
+A network of several tasks is taken apart into one network of common knowledge and a small one for each task. The answer
+to a task comes from the sum of the common features and the task's own. So that the parts hold what their names say, the
+common features are to share as much information as possible with the input, and a task's features as little as possible
+beyond what its answers need: the former is a contrast of matching with other inputs, the latter noise with a price on
+every distinction. Any tasks' parts can then be put together, without training, to a network of just these tasks.
 
-Notation: f_T the teacher's features before its head; z the common features and t_j those of task j; q_j = N(mu_j, sigma_j^2) the
-distribution that t_j is drawn from; h_j the head of task j, r_j an auxiliary head that sees only t_j; p_j the teacher's probabilities.
+Notation: f_T the teacher's features before its head; z the common features and t_j those of task j; q_j = N(mu_j,
+sigma_j^2) the distribution that t_j is drawn from; h_j the head of task j, r_j an auxiliary head that sees only t_j;
+p_j the teacher's probabilities.
 
-Departures: where there are no labels, the teacher's probabilities stand for them; the information between z and the input is that
-between z and the teacher's last features alone (the authors' code takes those of several stages); every task has a head of its own.
+Departures: where there are no labels, the teacher's probabilities stand for them; the information between z and the
+input is that between z and the teacher's last features alone (the authors' code takes those of several stages); every
+task has a head of its own.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ def knowledge_factorization(
     $$
     \mathcal{L} = \sum_j \mathrm{CE}\big(p_j, h_j(z + t_j)\big)
     + \lambda_{kt} T^2\, \mathrm{KL}\big(p_j^{1/T} \| h_j(z + t_j)^{1/T}\big)
-    + \lambda_t \mathrm{CE}\big(p_j, r_j(t_j)\big) + \beta\, \mathrm{KL}\big(q_j \| \mathcal{N}(0, 1)\big) - \alpha\, I(f_T; z)
+    + \lambda_t \mathrm{CE}\big(p_j, r_j(t_j)\big) + \beta\, \mathrm{KL}\big(q_j \| \mathcal{N}(0, 1)\big) - \alpha\,
+    I(f_T; z)
     $$
 
     $$
@@ -61,23 +64,26 @@ def knowledge_factorization(
     Args:
         network: the teacher, a `Sequential` whose last stage is its head; the features before it are (n, units).
         common: the common-knowledge network, inputs to features (n, d).
-        specific: one network for each task, inputs to (n, 2 d): the means and the logarithms of the variances of its features.
+        specific: one network for each task, inputs to (n, 2 d): the means and the logarithms of the variances of its
+            features.
         batches: inputs x, or tuples (x, labels), labels (n, tasks), which then stand in the cross-entropies.
-        tasks: for each task the numbers of its scores in the teacher's output. Default None: all scores, cut into equal parts.
+        tasks: for each task the numbers of its scores in the teacher's output. Default None: all scores, cut into equal
+            parts.
         infomax_weight: $\alpha \geq 0$. Default 1: the authors' code.
         bottleneck_weight: $\beta \geq 0$. Default 1e-3: the authors' code.
         task_weight: $\lambda_t \geq 0$. Default 1: the authors' code.
         kd_weight: $\lambda_{kt} \geq 0$. Default 0.1: the authors' code.
         temperature: T > 0. Default 10: the authors' code.
-        marginal: "pairs" takes the means over the n matching and the n (n - 1) other pairs; "matrix" takes both over all n^2 entries
-            of the matrix, zero where they do not belong (the authors' code).
+        marginal: "pairs" takes the means over the n matching and the n (n - 1) other pairs; "matrix" takes both over
+            all n^2 entries of the matrix, zero where they do not belong (the authors' code).
         num_steps: optimiser steps (Adam). Default 300: for toys.
         lr: step size. Default 3e-3: for toys.
         generator: of the new heads and of the noise in t_j. Default None: a generator with seed 0.
         progress: called with step and loss.
 
     Returns:
-        The factor networks, in evaluation mode: `out(x)` gives the scores of all tasks side by side, `out(x, [2])` those of one.
+        The factor networks, in evaluation mode: `out(x)` gives the scores of all tasks side by side, `out(x, [2])`
+        those of one.
 
     Raises:
         ValueError: no batches or tasks, another number of specific networks, a negative weight, an unknown option.

@@ -15,7 +15,8 @@ def binary_entropy(target, ratio):
 
 
 def test_the_triplet_losses_by_hand():
-    # On a line, cluster 0 at 0 and 1, cluster 1 at 3 and 3.5. Farthest of the own, nearest of the other: (1, 3), (1, 2), (0.5, 2), (0.5, 2.5)
+    # On a line, cluster 0 at 0 and 1, cluster 1 at 3 and 3.5. Farthest of the own, nearest of the other: (1, 3), (1,
+    # 2), (0.5, 2), (0.5, 2.5)
     f, labels = torch.tensor([[0.0], [1.0], [3.0], [3.5]]), torch.tensor([0, 0, 1, 1])
     sigmoid = lambda z: 1 / (1 + math.exp(-z))  # noqa: E731
     ratios = [sigmoid(near - far) for far, near in ((1, 3), (1, 2), (0.5, 2), (0.5, 2.5))]

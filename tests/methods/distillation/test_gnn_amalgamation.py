@@ -26,7 +26,8 @@ EDGES = torch.tensor([[0, 1, 2, 0, 1], [0, 0, 0, 1, 1]])  # from 0, 1 and 2 into
 
 
 def test_attributions_are_the_change_of_the_labels_scores_with_each_edge():
-    # Features 1, 2 and -4: the score of node 0 is -1/3, no label; that of node 1 is (1 u + 2 u') / 2, a label: 1/2 and 1
+    # Features 1, 2 and -4: the score of node 0 is -1/3, no label; that of node 1 is (1 u + 2 u') / 2, a label: 1/2 and
+    # 1
     unary, x = torch.ones(5, 1, requires_grad=True), torch.tensor([[1.0], [2.0], [-4.0]])
     scores = averaging(1.0)(x, EDGES, unary)
     assert scores[:2, 0].tolist() == pytest.approx([-1 / 3, 1.5])
@@ -42,9 +43,10 @@ def test_attributions_are_compared_around_each_node_whatever_their_scale_there()
 
 
 def test_the_loss_by_hand():
-    # Features 1, 2 and 0. The teacher's scores are 1 and 1.5 (node 2 hears nobody: 0), the student's -1, -1.5 and 0; labels 1, 1 and 0.
-    # Around node 0 the attributions 1/3, 2/3 and 0 have mean 1/3 and variance 2/27, around node 1 1/2 and 1, mean 3/4 and variance 1/16;
-    # the student's are their negatives, so the normalised ones differ by twice theirs: squares 4 (3/2, 3/2, 0, 1, 1), but for the 1e-5.
+    # Features 1, 2 and 0. The teacher's scores are 1 and 1.5 (node 2 hears nobody: 0), the student's -1, -1.5 and 0;
+    # labels 1, 1 and 0. Around node 0 the attributions 1/3, 2/3 and 0 have mean 1/3 and variance 2/27, around node 1
+    # 1/2 and 1, mean 3/4 and variance 1/16; the student's are their negatives, so the normalised ones differ by twice
+    # theirs: squares 4 (3/2, 3/2, 0, 1, 1), but for the 1e-5.
     graph, losses = (torch.tensor([[1.0], [2.0], [0.0]]), EDGES), []
     for options in ({"attribution_weight": 0.0}, {}, {"attribution_weight": 0.0, "targets": "soft"}):
         ri.gnn_amalgamation(
@@ -63,7 +65,8 @@ def test_the_slimmable_layer_reads_fewer_features_as_if_the_rest_were_zero():
 
 
 def test_the_names_of_the_nodes_do_not_matter():
-    net, x, order = network((4, 3, 2), 2, 0), torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([2, 0, 1])
+    net, x = network((4, 3, 2), 2, 0), torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    order = torch.tensor([2, 0, 1])
     assert torch.allclose(net(x[order], order.argsort()[EDGES]), net(x, EDGES)[order], atol=1e-6)
 
 
@@ -110,9 +113,10 @@ def test_one_network_keeps_both_tasks_and_listening_alike_helps(seed):
     before = parameters(teachers)
     graphs = [[graph(task, 3000 + i)[0] for i in range(10)] for task in range(2)]
     test = [[graph(task, 9000 + 50 * seed + i)[0] for i in range(10)] for task in range(2)]
-    train = lambda **o: ri.gnn_amalgamation(teachers, network((10, 12, 7), 6, seed + 99), graphs, num_steps=300, **o)  # noqa: E731
     results = []
-    for student in (train(), train(attribution_weight=0.0)):
+    for options in ({}, {"attribution_weight": 0.0}):
+        start = network((10, 12, 7), 6, seed + 99)
+        student = ri.gnn_amalgamation(teachers, start, graphs, num_steps=300, **options)
         results.append([compare(student, teachers[m], test[m], own) for m, own in enumerate((slice(0, 4), slice(4, 7)))])
     (agreement, difference), (plain_agreement, plain_difference) = (list(zip(*r)) for r in results)
     assert min(agreement) > 0.85 and sum(agreement) > sum(plain_agreement) + 0.02

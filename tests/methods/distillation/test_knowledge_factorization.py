@@ -39,8 +39,9 @@ def constant(inputs, *outputs):
 
 
 def test_the_loss_is_the_sum_of_its_parts():
-    # All parts answer 0, without noise (log-variance -60): every cross-entropy is log 2, whatever the labels, the features say nothing of
-    # one another, and a task's 3 features cost 3 (60 - 1) / 2 = 88.5. The teacher's scores are 0 and 2, at T = 2 odds 1 to e.
+    # All parts answer 0, without noise (log-variance -60): every cross-entropy is log 2, whatever the labels, the
+    # features say nothing of one another, and a task's 3 features cost 3 (60 - 1) / 2 = 88.5. The teacher's scores are
+    # 0 and 2, at T = 2 odds 1 to e.
     teacher, x, losses = nn.Sequential(nn.Identity(), constant(4, 0.0, 2.0, 2.0, 0.0)), torch.ones(6, 4), []
     parts = constant(4, 0.0, 0.0, 0.0), [constant(4, *[0.0] * 3, *[-60.0] * 3)] * 2
     for data in (x, (x, torch.zeros(6, 2, dtype=torch.long))):

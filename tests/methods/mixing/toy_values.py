@@ -39,7 +39,14 @@ def stack(seed, device):
     return {name: torch.randn(shape, generator=generator).to(device) for name, shape in shapes.items()}
 
 
+def adapter(seed, device):
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.randn(*shape, generator=generator).to(device)  # noqa: E731
+    return {"first.weight": (draw(2, 4), draw(6, 2)), "second.weight": (draw(2, 6), draw(3, 2))}
+
+
 VALUES = {
+    "adapters": lambda device: [adapter(seed, device) for seed in (1, 2, 3)],
     "passthrough": {
         "models": lambda device: [stack(1, device), stack(2, device)],
         "slices": lambda device: [(0, 0, 2), (1, 1, 2)],

@@ -70,3 +70,14 @@ def mergekit_ramplus_tl(case: Case) -> Outcome:
     p = case.params
     merged = ram_plus(case.inputs["base"], case.inputs["models"], eps=p["epsilon"], r=p["r"], alpha=p["alpha"], scope="tensor")
     return Outcome("ram", {"merged": merged}, option='ram_plus with scope="tensor"')
+
+
+# --- NearSwap and Arcee Fusion ----------------------------------------------------------------------------------
+
+
+def mergekit_nearswap(case: Case) -> Outcome:
+    return Outcome("nearswap", {"merged": ri.nearswap(*case.inputs["models"], t=case.params["t"])})
+
+
+def mergekit_arcee_fusion(case: Case) -> Outcome:
+    return Outcome("arcee_fusion", {"merged": ri.arcee_fusion(*case.inputs["models"])})

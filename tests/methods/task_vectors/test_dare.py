@@ -76,6 +76,21 @@ def test_ties_after_the_drop_trims_unless_told_otherwise():
     assert ri.dare(base, [model], density=1.0, merge="ties", ties_density=1.0)["w"].tolist() == [1.0, 3.0]
 
 
+def test_with_ties_what_agrees_is_averaged_and_not_summed():
+    base, models = {"w": torch.zeros(1)}, [{"w": torch.tensor([1.0])}, {"w": torch.tensor([3.0])}]
+    assert ri.dare(base, models, density=1.0, merge="ties")["w"].item() == 2.0
+    assert ri.ties_merging(base, models, density=1.0, aggregate="sum")["w"].item() == 4.0  # dare_ties of mergekit
+    assert ri.dare(base, models, density=1.0)["w"].item() == 4.0  # by task arithmetic
+    assert ri.dare(base, models, density=1.0, merge="average")["w"].item() == 2.0
+
+
+def test_by_default_most_entries_are_dropped():
+    base, model = {"w": torch.zeros(1000)}, {"w": torch.ones(1000)}
+    left = ri.dare(base, [model])["w"]
+    assert left.unique().tolist() == [0.0, 10.0] and 70 <= (left != 0).sum() <= 130  # 100, three standard deviations of 9.5
+    assert torch.equal(ri.dare(base, [model], density=1.0)["w"], model["w"])
+
+
 def test_half_of_the_entries_can_go_and_rescaling_saves_the_rest():
     losses, tenth, unscaled = [], [], []
     for seed in (0, 1, 2):

@@ -38,6 +38,15 @@ def test_defaults_of_other_libraries_give_other_models():
     assert add(1.0, 3.0, weights=[1, 1]) == 4.0 and add(1.0, 3.0, weights=[0.5, 0.5]) == 2.0
 
 
+def test_half_precision_is_summed_in_float32():
+    # (1 + 1.03125) / 3 = 0.6771, nearest to 0.67578125; bfloat16 rounds a third, both products and their sum
+    values = [torch.tensor([v], dtype=torch.bfloat16) for v in (0.0, 1.0, 1.03125)]
+    base, *models = ({"w": v} for v in values)
+    third = torch.tensor(1 / 3, dtype=torch.bfloat16)
+    assert ri.task_arithmetic(base, models, weights=[1 / 3] * 2)["w"].item() == 0.67578125
+    assert (third * values[1] + third * values[2]).item() == 0.6796875
+
+
 def test_integer_buffers_are_those_of_the_base():
     counter = lambda steps: {"w": torch.zeros(1), "steps": torch.tensor(steps)}  # noqa: E731
     merged = ri.task_arithmetic(counter(0), [counter(10), counter(20)], scaling_coef=0.3)

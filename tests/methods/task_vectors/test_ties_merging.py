@@ -57,9 +57,35 @@ def test_density_times_size_entries_are_kept_and_equal_magnitudes_stay_together(
     assert kept([1.0, 2.0, 2.0, 2.0], density=0.25) == 3
 
 
+def test_equal_magnitudes_are_kept_together_and_half_precision_does_not_overflow():
+    assert merge([1.0, 2.0, -2.0, 2.0], density=0.25) == [0.0, 2.0, -2.0, 2.0]
+    large = torch.tensor([40000.0], dtype=torch.float16)
+    assert ri.ties_merging({"w": 0 * large}, [{"w": large}, {"w": large}])["w"].item() == 40000
+    assert ((large + large) / 2).isinf()  # summed in float16
+
+
+def test_by_default_a_fifth_is_kept():
+    assert merge([5.0, 1.0, 2.0, 3.0, 4.0]) == [5.0, 0.0, 0.0, 0.0, 0.0]
+    assert merge([5.0, 1.0, 2.0, 3.0, 4.0], density=1.0) == [5.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_tiny_tensor_keeps_its_largest_entry():
+    assert int(0.2 * 4) == 0
+    assert merge([4.0, 3.0, 2.0, 1.0], density=0.2, trim="tensor") == [4.0, 0.0, 0.0, 0.0]
+
+
+def test_what_survives_the_trim_keeps_its_size():
+    tau, kept = torch.tensor([3.0, -4.0, 1.0, 2.0]), torch.tensor([3.0, -4.0, 0.0, 0.0])
+    assert merge(tau.tolist(), density=0.5) == kept.tolist()
+    assert (kept * tau.norm(p=1) / kept.norm(p=1)).tolist() == pytest.approx([4.286, -5.714, 0, 0], abs=1e-3)  # times 10 / 7
+    assert (kept * tau.norm() / kept.norm()).tolist() == pytest.approx([3.286, -4.382, 0, 0], abs=1e-3)  # times 30 ** 0.5 / 5
+
+
 def test_sign_is_elected_by_mass_and_not_by_count():
     assert merge([1.0, 0.0], [1.0, 0.0], [-5.0, 0.0], density=1.0) == [-5.0, 0.0]
     assert merge([1.0, 0.0], [1.0, 0.0], [-5.0, 0.0], density=1.0, elect="count") == [1.0, 0.0]
+    # by squares over norms the first entry counts 9 / 25 for plus and 4 / 4 for minus, so that -2 would be left
+    assert merge([3.0, 4.0], [-2.0, 0.0], density=1.0) == [3.0, 4.0] and 3**2 / (3**2 + 4**2) < 2**2 / 2**2
 
 
 def test_a_sum_of_zero_takes_the_majority_sign():

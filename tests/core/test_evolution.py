@@ -26,10 +26,15 @@ def test_dominance_by_hand():
     assert non_dominated(values).tolist() == [True, True, False, True, True]  # equal points do not beat each other
 
 
-def test_nsga3_finds_a_known_front_and_spreads_along_it():
-    # three distances to the corners of a triangle: the front is the triangle itself
-    corners = torch.tensor([[0.2, 0.2], [0.8, 0.2], [0.2, 0.8]], dtype=torch.float64)
-    x, _ = nsga3(lambda x: torch.cdist(x, corners).square(), 2, num_generations=80)
-    near = (x[:, 0] > 0.1) & (x[:, 1] > 0.1) & (x.sum(dim=1) < 1.1)  # 40 percent of the square
-    assert near.double().mean() > 0.95
-    assert (torch.cdist(corners, x).amin(dim=1) < 0.1).all() and len(x) > 30
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_nsga3_finds_a_known_front_and_spreads_along_it(seed):
+    # DTLZ2: the front is an eighth of the unit sphere, reached where the last two coordinates are 0.5
+    def objectives(x):
+        a, b, g = x[:, 0] * torch.pi / 2, x[:, 1] * torch.pi / 2, 1 + (x[:, 2:] - 0.5).square().sum(dim=1)
+        return torch.stack([g * a.cos() * b.cos(), g * a.cos() * b.sin(), g * a.sin()], dim=1)
+
+    _, values = nsga3(objectives, 4, num_generations=60, generator=torch.Generator().manual_seed(seed))
+    assert (values.norm(dim=1) - 1).mean() < 0.03  # of random points: about 0.2
+    assert (values.amax(dim=0) > 0.95).all() and len(values) > 40
+    centre = torch.full((1, 3), 3**-0.5, dtype=torch.float64)
+    assert torch.cdist(centre, values).min() < 0.15

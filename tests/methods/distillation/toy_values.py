@@ -54,6 +54,12 @@ VALUES: dict[str, Any] = {
         "student": lambda device: staged((4, 5, 5), 3, device),
         "tasks": lambda device: [[0, 2], [1]],
     },
+    "adaptive_amalgamation": {
+        "networks": lambda device: [staged((4, 5, 3), 1, device), staged((4, 6, 2), 2, device)],
+        "components": lambda device: [staged((4, 4, 2), 4, device), staged((4, 4, 1), 5, device)],
+        "student": lambda device: staged((4, 6, 3), 3, device),
+        "sub_tasks": lambda device: [[(0, (0, 1)), (1, (0, 1))], [(0, (2,))]],
+    },
     "ofa_kd": {"student": lambda device: staged((4, 6, 5, 3), 3, device)},
     "fusechat": {
         "network": lambda device: language_model(3, 0, device),

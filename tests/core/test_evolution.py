@@ -37,4 +37,4 @@ def test_nsga3_finds_a_known_front_and_spreads_along_it(seed):
     assert (values.norm(dim=1) - 1).mean() < 0.03  # of random points: about 0.2
     assert (values.amax(dim=0) > 0.95).all() and len(values) > 40
     centre = torch.full((1, 3), 3**-0.5, dtype=torch.float64)
-    assert torch.cdist(centre, values).min() < 0.15
+    assert torch.cdist(centre, values).min() < 0.25

@@ -19,4 +19,10 @@ def task_batches(device):
     return [batches[:2], [(x.flip(1), y) for x, y in batches[1:]]]
 
 
-VALUES = {"adapters": adapters, "task_batches": task_batches}
+def metrics(device):
+    """For each of three models, how near a state dict is to it."""
+    targets = network_inputs(device)["finetuned"]
+    return [lambda m, t=t: -sum(((m[k].float() - t[k].float()) ** 2).sum().item() for k in t) for t in targets]
+
+
+VALUES = {"metrics": metrics, "adapters": adapters, "task_batches": task_batches}

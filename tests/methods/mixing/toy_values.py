@@ -45,7 +45,26 @@ def adapter(seed, device):
     return {"first.weight": (draw(2, 4), draw(6, 2)), "second.weight": (draw(2, 6), draw(3, 2))}
 
 
+def linear(inputs, outputs, seed, device):
+    """A linear layer that takes nothing from the global random numbers."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    return layer.to(device)
+
+
+def fitness(device):
+    batches = network_inputs(device)["batches"]
+    return lambda network: -sum(nn.functional.cross_entropy(network(x), y).item() for x, y in batches)
+
+
 VALUES = {
+    "embed": lambda device: linear(4, 6, 0, device),
+    "layers": lambda device: [nn.Sequential(linear(6, 6, seed, device), nn.Tanh()) for seed in (1, 2, 3, 4)],
+    "head": lambda device: linear(6, 3, 5, device),
+    "fitness_fn": fitness,
     "adapters": lambda device: [adapter(seed, device) for seed in (1, 2, 3)],
     "passthrough": {
         "models": lambda device: [stack(1, device), stack(2, device)],

@@ -1,12 +1,14 @@
 r"""Git Re-Basin: activation matching (ainsworth2023gitrebasin).
 
-Units that do the same work fire on the same inputs. Activation matching runs both networks on some inputs and pairs, in every layer by
-itself, the units whose activations lie closest, one to one: a single linear assignment problem per layer, without any iteration.
+Units that do the same work fire on the same inputs. Activation matching runs both networks on some inputs and pairs, in
+every layer by itself, the units whose activations lie closest, one to one: a single linear assignment problem per
+layer, without any iteration.
 
 Notation: Z_A, Z_B the activations of one layer, one row per sample and one column per unit; P the permutation of that layer.
 
-Departures: none for linear and convolutional layers. Attention heads, which the paper leaves open, are matched as wholes together with the
-units within them. Where to take the activations is the caller's choice: after the nonlinearity, units that never fire can't be told apart.
+Departures: none for linear and convolutional layers. Attention heads, which the paper leaves open, are matched as
+wholes together with the units within them. Where to take the activations is the caller's choice: after the
+nonlinearity, units that never fire can't be told apart.
 """
 
 from __future__ import annotations
@@ -14,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from reference_impls.core.permutation import PermutationSpec, match_units
+from reference_impls.core.permutation import PermutationSpec, check_activations, nearest_permutations, unit_correlation
 
 
 def activation_matching(
@@ -37,11 +38,12 @@ def activation_matching(
         activations_a: $Z_A$ by permutation name, each (samples, units); see `unit_activations`.
         activations_b: $Z_B$, of the same samples in the same order.
         spec: which permutation acts on which axis.
-        similarity: "inner product" of the activations, or their "correlation" over the samples, which a unit's mean and scale do not
-            enter. Default "inner product": Sec. 3.1.
+        similarity: "inner product" of the activations, or their "correlation" over the samples, which a unit's mean and
+            scale do not enter. Default "inner product": Sec. 3.1.
 
     Returns:
-        The permutations $P$ as index tensors by name. `apply_permutation(spec, permutations, model_b)` gives the model to be averaged with A.
+        The permutations $P$ as index tensors by name. `apply_permutation(spec, permutations, model_b)` gives the model
+        to be averaged with A.
 
     Raises:
         ValueError: a layer without activations, other numbers of samples or units, an unknown similarity.
@@ -49,6 +51,7 @@ def activation_matching(
     Example:
         Two samples of two units; $Z_A^\top Z_B$ = [[1*0 + 0*3, 1*1 + 0*1], [0*0 + 2*3, 0*1 + 2*1]] = [[0, 1], [6, 2]].
 
+        >>> import torch
         >>> spec = PermutationSpec({"first.bias": ("hidden",)}, {"hidden": 2})
         >>> activations_a = {"hidden": torch.tensor([[1.0, 0.0], [0.0, 2.0]])}
         >>> activations_b = {"hidden": torch.tensor([[0.0, 1.0], [3.0, 1.0]])}
@@ -60,27 +63,10 @@ def activation_matching(
     """
     if similarity not in ("inner product", "correlation"):
         raise ValueError(f"similarity is {similarity!r}; it is one of inner product, correlation")
-    for name, size in spec.sizes.items():
-        for which, activations in (("a", activations_a), ("b", activations_b)):
-            if name not in activations:
-                raise ValueError(f"activations_{which} lacks {name!r}; it has {sorted(activations)}, one entry per permutation is needed")
-            if (shape := tuple(activations[name].shape)) != (len(activations_a[name]), size):
-                raise ValueError(f"activations_{which} has shape {shape} for {name!r}; ({len(activations_a[name])}, {size}) is needed")
+    check_activations(spec, activations_a, activations_b)
 
     similarities = {}
     for name in spec.sizes:
         z_a, z_b = activations_a[name].double(), activations_b[name].double()  # (samples, units)
-        if similarity == "correlation":
-            z_a, z_b = _standardise(z_a), _standardise(z_b)
-        similarities[name] = z_a.T @ z_b
-    permutations: dict[str, Tensor] = {}
-    for names in spec.coordinates():
-        permutations |= match_units(spec, similarities, names)
-    return {name: permutations[name] for name in spec.sizes}
-
-
-def _standardise(z: Tensor) -> Tensor:
-    """Mean 0 and norm 1 for every unit; a unit that is constant becomes 0 and correlates with nothing."""
-    z = z - z.mean(dim=0)
-    norm = z.norm(dim=0)
-    return torch.where(norm > 0, z / norm, 0)
+        similarities[name] = unit_correlation(z_a, z_b) if similarity == "correlation" else z_a.T @ z_b
+    return nearest_permutations(spec, similarities)

@@ -1,10 +1,12 @@
 r"""C2M3, cycle-consistent multi-model merging (crisostomi2024c2m3).
 
-Matching many models in pairs contradicts itself: going from A to B to C and back to A, a unit may come home as another. C2M3 gives every
-model one permutation into a common universe instead, so that every map between two models passes through it and all round trips
-are the identity. All permutations are found at once by Frank-Wolfe on the summed agreement of all pairs; the models are averaged there.
+Matching many models in pairs contradicts itself: going from A to B to C and back to A, a unit may come home as another.
+C2M3 gives every model one permutation into a common universe instead, so that every map between two models passes
+through it and all round trips are the identity. All permutations are found at once by Frank-Wolfe on the summed
+agreement of all pairs; the models are averaged there.
 
-Notation: theta_p the models, P_l^p the permutation of layer l that takes model p to the universe, pi_p(theta_p) the model in the universe.
+Notation: theta_p the models, P_l^p the permutation of layer l that takes model p to the universe, pi_p(theta_p) the
+model in the universe.
 
 Departures: the paper ends with REPAIR on data, here a step of its own (see the record's note). The line search takes the best of
 1,001 steps on the exact polynomial of the objective.
@@ -17,7 +19,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reference_impls.core.permutation import PermutationSpec, apply_permutation, as_matrices, identity, match_units, transform, unit_rows
+from reference_impls.core.permutation import PermutationSpec, apply_permutation, as_matrices, identity, nearest_permutations
+from reference_impls.core.permutation import transform, unit_rows
 from reference_impls.core.state_dict import StateDict, Vector, check_same_structure, linear_combination, to_state_dict, to_vector
 
 Maps = list[dict[str, Tensor]]  # one per model
@@ -85,7 +88,7 @@ def universe_permutations(
         last, value = value, _agreement(spec, vectors, maps)
         if value - last <= tol * abs(last):
             break
-    return [_round(spec, matrices) for matrices in maps]
+    return [nearest_permutations(spec, matrices) for matrices in maps]
 
 
 def _in_universe(spec: PermutationSpec, vectors: Sequence[Vector], maps: Maps) -> list[Vector]:
@@ -116,7 +119,7 @@ def _vertices(spec: PermutationSpec, vectors: Sequence[Vector], maps: Maps) -> M
                 for key, axis in spec.places(name)
                 if key in vector
             )
-        out.append(as_matrices(_round(spec, gradients)))
+        out.append(as_matrices(nearest_permutations(spec, gradients)))
     return out
 
 
@@ -131,11 +134,3 @@ def _best_step(values: list[float]) -> float:
     coefficients = torch.linalg.solve(at[:, None] ** powers, torch.tensor(values, dtype=torch.float64))
     steps = torch.linspace(0, 1, 1001, dtype=torch.float64)
     return steps[(steps[:, None] ** powers @ coefficients).argmax()].item()
-
-
-def _round(spec: PermutationSpec, matrices: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The permutations that agree most with the matrices: one assignment per layer."""
-    found: dict[str, Tensor] = {}
-    for names in spec.coordinates():
-        found |= match_units(spec, matrices, names)
-    return {name: found[name] for name in spec.sizes}

@@ -1,13 +1,16 @@
 r"""CCA Merge (horoi2024harmony).
 
-What one network computes in one unit, another may spread over several. Canonical correlation analysis finds the directions in the two
-networks' activations that correlate most, not just pairs of units. CCA Merge turns them into an invertible linear map from the second
-network's units to the first's, carries the second network over with it (each layer by the map, the next one by its inverse), and averages.
+What one network computes in one unit, another may spread over several. Canonical correlation analysis finds the
+directions in the two networks' activations that correlate most, not just pairs of units. CCA Merge turns them into an
+invertible linear map from the second network's units to the first's, carries the second network over with it (each
+layer by the map, the next one by its inverse), and averages.
 
-Notation: X_A, X_B centred activations of a layer, one row per sample; S_AA, S_BB, S_AB their covariances; T the map from units of B to units of A.
+Notation: X_A, X_B centred activations of a layer, one row per sample; S_AA, S_BB, S_AB their covariances; T the map
+from units of B to units of A.
 
-Departures: a ridge on the covariances. The nonlinearity between the layers does not commute with T unless T is a permutation with positive
-scales, as in the paper. Attention heads are refused: mixing units of different heads changes what attention computes.
+Departures: a ridge on the covariances. The nonlinearity between the layers does not commute with T unless T is a
+permutation with positive scales, as in the paper. Attention heads are refused: mixing units of different heads changes
+what attention computes.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from reference_impls.core.permutation import PermutationSpec, transform
+from reference_impls.core.permutation import PermutationSpec, check_activations, transform
 from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, to_state_dict, to_vector
 
 
@@ -48,13 +51,15 @@ def cca_merge(
         activations_b: $X_B$, of the same samples.
         spec: which axes hold which units.
         t: share of model B, in [0, 1]. Default 0.5: the paper's average.
-        eps: ridge on both covariances, as a share of their mean variance, > 0. Default 0.1, which suits the toy zoo; the paper leaves it to its code.
+        eps: ridge on both covariances, as a share of their mean variance, > 0. Default 0.1, which suits the toy zoo;
+            the paper leaves it to its code.
 
     Returns:
         A new state dict, structured as `model_a`. Running statistics have to be measured anew.
 
     Raises:
-        ValueError: models of another structure, activations that do not fit, t outside [0, 1], eps not above 0, a spec with attention heads.
+        ValueError: models of another structure, activations that do not fit, t outside [0, 1], eps not above 0, a spec
+        with attention heads.
 
     Example:
         The only unit of model B is half as large as A's; T is 2 (up to the ridge), and its weights become those of A.
@@ -75,12 +80,11 @@ def cca_merge(
         raise ValueError(f"the spec has attention heads {sorted(spec.blocks)}; CCA mixes units, use a permutation for heads")
     check_same_structure(model_a, model_b)
     spec.check(model_a)
+    check_activations(spec, activations_a, activations_b)
     maps, inverses = {}, {}
-    for name, size in spec.sizes.items():
-        found = [x[name].double() if name in x else torch.zeros(0, 0) for x in (activations_a, activations_b)]
-        if found[0].shape != found[1].shape or found[0].shape[1] != size or not len(found[0]):
-            raise ValueError(f"activations of {name!r} need {size} units and the same samples; received {[tuple(x.shape) for x in found]}")
-        maps[name], inverses[name] = (m.to(next(iter(model_a.values())).device) for m in _map(*found, eps))
+    for name in spec.sizes:
+        found = _map(activations_a[name].double(), activations_b[name].double(), eps)
+        maps[name], inverses[name] = (m.to(next(iter(model_a.values())).device) for m in found)
 
     a, b = to_vector(model_a), to_vector(model_b)
     carried = {key: transform(spec, maps, key, b[key].double(), inverses=inverses).to(b[key].dtype) for key in b}
@@ -99,6 +103,6 @@ def _map(x_a: Tensor, x_b: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 def _roots(covariance: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """The symmetric square root of a covariance with its ridge, and the inverse of that."""
     ridge = eps * covariance.diagonal().mean()
-    values, vectors = torch.linalg.eigh(covariance + (ridge if ridge > 0 else 1.0) * torch.eye(len(covariance), dtype=covariance.dtype))
+    values, vectors = torch.linalg.eigh(covariance + torch.diag((ridge if ridge > 0 else ridge + 1).expand(len(covariance))))
     root = values.clamp(min=0).sqrt().clamp(min=1e-12)
     return vectors * root @ vectors.T, vectors / root @ vectors.T

@@ -1,14 +1,17 @@
 r"""CLAFusion, cross-layer alignment (nguyen2021clafusion).
 
-Networks of different depth have no layer-to-layer correspondence to transport units along. CLAFusion first finds one: every layer of the
-shallower network is assigned a layer of the deeper one, in order, so that assigned layers represent the data as similarly as possible; dynamic
-programming finds the best such assignment. Then it gives the shallower network the depth of the other, by identity layers where the
-assignment leaves gaps, and fuses the two, now equally deep, layer by layer by optimal transport.
+Networks of different depth have no layer-to-layer correspondence to transport units along. CLAFusion first finds one:
+every layer of the shallower network is assigned a layer of the deeper one, in order, so that assigned layers represent
+the data as similarly as possible; dynamic programming finds the best such assignment. Then it gives the shallower
+network the depth of the other, by identity layers where the assignment leaves gaps, and fuses the two, now equally
+deep, layer by layer by optimal transport.
 
-Notation: m <= n hidden layers of the shallower model B and the deeper model A, C their dissimilarities (n, m), a(1) < ... < a(m) the assignment.
+Notation: m <= n hidden layers of the shallower model B and the deeper model A, C their dissimilarities (n, m), a(1) <
+... < a(m) the assignment.
 
-Departures: the first layers are assigned to each other, because an identity in front of them would pass the inputs through a ReLU. Dissimilarity is
-one minus linear CKA. The depth is balanced by adding layers (the paper may also merge layers); its fine-tuning afterwards is left to the caller.
+Departures: the first layers are assigned to each other, because an identity in front of them would pass the inputs
+through a ReLU. Dissimilarity is one minus linear CKA. The depth is balanced by adding layers (the paper may also merge
+layers); its fine-tuning afterwards is left to the caller.
 """
 
 from __future__ import annotations
@@ -52,7 +55,8 @@ def clafusion(
         A new state dict, structured as `model_a`.
 
     Raises:
-        ValueError: model A has fewer hidden layers than model B, activations that do not fit the layers, t outside [0, 1], a negative reg.
+        ValueError: model A has fewer hidden layers than model B, activations that do not fit the layers, t outside [0,
+        1], a negative reg.
 
     Example:
         Model B has one hidden layer, which is assigned to A's first; A's second meets an identity.
@@ -89,7 +93,8 @@ def clafusion(
         balanced |= _dress(model_a, layer, weight, bias)
     balanced |= _dress(model_a, layers_a[-1], model_b[f"{layers_b[-1]}.weight"], model_b.get(f"{layers_b[-1]}.bias"))
     balanced = {key: balanced[key] for key in model_a}
-    return otfusion(model_a, balanced, _chain(model_a, layers_a), t=t, reg=reg, activations_a=activations_a, activations_b=activations)
+    spec = _chain(model_a, layers_a)
+    return otfusion(model_a, balanced, spec, t=t, reg=reg, activations_a=activations_a, activations_b=activations)
 
 
 def align_layers(costs: Tensor) -> list[int]:

@@ -1,13 +1,15 @@
 r"""Covariance-informed weight matching (ferbach2024proving).
 
-Weights differ in directions that no input ever takes, and such differences do not matter. Measuring the distance between two units' weights
-by what they do on the layer's inputs, that is in the metric of the inputs' covariance, counts only the directions that the data excites. Going from
-the input to the output, every layer is then one assignment problem.
+Weights differ in directions that no input ever takes, and such differences do not matter. Measuring the distance
+between two units' weights by what they do on the layer's inputs, that is in the metric of the inputs' covariance,
+counts only the directions that the data excites. Going from the input to the output, every layer is then one assignment
+problem.
 
 Notation: W_A, W_B the weights of a layer, Sigma the second moments of its inputs, P_l its permutation.
 
-Departures: Sigma is the mean of both models' second moments, B's in the order of A; the paper's choice between the two is not confirmed. Biases and
-normalisations do not enter; tensors without a Gram matrix (convolutions, embeddings) count by their plain inner product.
+Departures: Sigma is the mean of both models' second moments, B's in the order of A; the paper's choice between the two
+is not confirmed. Biases and normalisations do not enter; tensors without a Gram matrix (convolutions, embeddings) count
+by their plain inner product.
 """
 
 from __future__ import annotations
@@ -36,17 +38,19 @@ def covariance_matching(
         model_a: $\theta_A$, the model that stays as it is.
         model_b: $\theta_B$, the model whose units are to be reordered.
         spec: which permutation acts on which axis.
-        grams: $G^A$ and $G^B$, the Gram matrices (inputs, inputs) of the layers' inputs by weight name, for model A and model B; further
-            ones are not used. See `gram_matrices`.
+        grams: $G^A$ and $G^B$, the Gram matrices (inputs, inputs) of the layers' inputs by weight name, for model A and
+            model B; further ones are not used. See `gram_matrices`.
 
     Returns:
         The permutations as index tensors by name.
 
     Raises:
-        ValueError: models of another structure than each other's or the spec's, fewer than two dicts of Gram matrices, one of another size.
+        ValueError: models of another structure than each other's or the spec's, fewer than two dicts of Gram matrices,
+        one of another size.
 
     Example:
-        The second input never varies. In plain weights B's first unit (1, 9) is closer to A's second unit (2, 9); on the data it is A's first.
+        The second input never varies. In plain weights B's first unit (1, 9) is closer to A's second unit (2, 9); on
+        the data it is A's first.
 
         >>> spec = PermutationSpec({"first.weight": ("h", None)}, {"h": 2})
         >>> model_a = {"first.weight": torch.tensor([[1.0, 0.0], [2.0, 9.0]])}
@@ -93,7 +97,8 @@ def _second_moments(
         return torch.eye(inputs, dtype=torch.float64)
     g_a, g_b = (g[key].double() for g in grams[:2])
     if g_a.shape != (inputs, inputs) or g_b.shape != (inputs, inputs):
-        raise ValueError(f"the Gram matrices of {key!r} have shapes {tuple(g_a.shape)} and {tuple(g_b.shape)}; ({inputs}, {inputs}) is needed")
+        shapes = f"{tuple(g_a.shape)} and {tuple(g_b.shape)}"
+        raise ValueError(f"the Gram matrices of {key!r} have shapes {shapes}; ({inputs}, {inputs}) is needed")
     read = next((p for axis, p in enumerate(spec.axes[key]) if (key, axis) in spec.reads), None)
     if read is not None:
         column = PermutationSpec({key: (None, read)}, spec.sizes, {(key, 1): spec.repeats.get((key, 1), 1)})

@@ -1,14 +1,17 @@
 r"""Deep-Align (navon2024equivariant).
 
-Instead of solving a matching problem for every new pair of networks, Deep-Align learns to solve them: a network whose inputs are the weights of
-other networks gives every hidden unit a feature vector, and two networks are aligned by pairing the units with like features. It is built so that
-reordering a network's units reorders the features alike. Its training needs no labels: permuting a network and adding noise makes pairs
-whose alignment is known, and for other pairs the aligned weights should be close.
+Instead of solving a matching problem for every new pair of networks, Deep-Align learns to solve them: a network whose
+inputs are the weights of other networks gives every hidden unit a feature vector, and two networks are aligned by
+pairing the units with like features. It is built so that reordering a network's units reorders the features alike. Its
+training needs no labels: permuting a network and adding noise makes pairs whose alignment is known, and for other pairs
+the aligned weights should be close.
 
-Notation: H_l the features of the units of layer l, one row per unit; W a weight matrix between layers; P_l the soft alignment of layer l.
+Notation: H_l the features of the units of layer l, one row per unit; W a weight matrix between layers; P_l the soft
+alignment of layer l.
 
-Departures: a small message-passing network over units in place of the paper's deep weight-space layers, equivariant alike; the loss on the line between
-the aligned networks, which needs data, is left out. Matrices and vectors only (perceptrons).
+Departures: a small message-passing network over units in place of the paper's deep weight-space layers, equivariant
+alike; the loss on the line between the aligned networks, which needs data, is left out. Matrices and vectors only
+(perceptrons).
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from reference_impls.core.permutation import PermutationSpec, apply_permutation, match_units, random_permutations, transform
+from reference_impls.core.permutation import PermutationSpec, apply_permutation, nearest_permutations, random_permutations
+from reference_impls.core.permutation import transform
 from reference_impls.core.state_dict import StateDict, Vector, check_same_structure, to_vector
+from reference_impls.core.transport import log_sinkhorn
 
 
 def deep_align(
@@ -50,9 +55,11 @@ def deep_align(
         model_b: $\theta_B$, the model whose units are to be reordered.
         spec: which permutation acts on which axis.
         models: $\theta_i$, the models to learn from, n >= 1; their tasks do not matter.
-        num_steps: gradient steps, >= 0; 0 aligns by random equivariant features. Default 200; the paper trains on thousands of networks.
+        num_steps: gradient steps, >= 0; 0 aligns by random equivariant features. Default 200; the paper trains on
+            thousands of networks.
         lr: step size of Adam, > 0. Default 1e-2.
-        noise: standard deviation of the noise on a permuted copy, as a share of the tensor's own, >= 0. Default 1.0, which suits the toy zoo.
+        noise: standard deviation of the noise on a permuted copy, as a share of the tensor's own, >= 0. Default 1.0,
+            which suits the toy zoo.
         features: length of a feature vector, >= 1. Default 32.
         rounds: message-passing rounds, >= 1. Default 2.
         temperature: $\tau$, > 0. Default 0.1.
@@ -63,7 +70,8 @@ def deep_align(
         The permutations as index tensors by name.
 
     Raises:
-        ValueError: no models, models of another structure than each other's or the spec's, tensors of more than two axes, an option out of range.
+        ValueError: no models, models of another structure than each other's or the spec's, tensors of more than two
+        axes, an option out of range.
 
     Example:
         Features are equivariant, so a permuted copy is aligned even without any training.
@@ -78,8 +86,8 @@ def deep_align(
         navon2024equivariant, Sec. 4 (the equivariant architecture, the losses, training without labels).
     """
     if num_steps < 0 or lr <= 0 or noise < 0 or features < 1 or rounds < 1 or temperature <= 0:
-        given = f"num_steps is {num_steps}, lr {lr}, noise {noise}, features {features}, rounds {rounds}, temperature {temperature}"
-        raise ValueError(f"{given}; at least 0, above 0, at least 0, at least 1, at least 1 and above 0 are needed")
+        given = f"num_steps is {num_steps}, lr {lr}, noise {noise}, features {features}, rounds {rounds}"
+        raise ValueError(f"{given}, temperature {temperature}; needed are >= 0, > 0, >= 0, >= 1, >= 1 and > 0")
     if not models:
         raise ValueError("received no models; at least one to learn from is needed")
     check_same_structure(model_a, model_b, *models)
@@ -99,9 +107,9 @@ def deep_align(
         copy = to_vector(apply_permutation(spec, drawn, models[i]))
         copy = {k: v + noise * v.std(correction=0) * torch.randn(v.shape, generator=generator).to(v) for k, v in copy.items()}
         h_i, h_j, h_copy = (_features(spec, v, weights, rounds) for v in (vectors[i], vectors[j], copy))
-        log_p = {name: _log_sinkhorn(h_copy[name] @ h_i[name].T / temperature) for name in spec.sizes}
+        log_p = {name: log_sinkhorn(h_copy[name] @ h_i[name].T / temperature, 10) for name in spec.sizes}
         known = -sum(log_p[name].gather(1, index.to(device)[:, None]).mean() for name, index in drawn.items()) / len(drawn)
-        maps = {name: _log_sinkhorn(h_i[name] @ h_j[name].T / temperature).exp() for name in spec.sizes}
+        maps = {name: log_sinkhorn(h_i[name] @ h_j[name].T / temperature, 10).exp() for name in spec.sizes}
         apart = sum((vectors[i][k] - transform(spec, maps, k, v)).square().sum() for k, v in vectors[j].items())
         loss = known + apart / sum(v.square().sum() for v in vectors[i].values()).clamp(min=1e-12)
         optimizer.zero_grad()
@@ -113,10 +121,7 @@ def deep_align(
     with torch.no_grad():
         h_a, h_b = (_features(spec, to_vector(model), weights, rounds) for model in (model_a, model_b))
         similarities = {name: (h_a[name] @ h_b[name].T).double() for name in spec.sizes}
-    found: dict[str, Tensor] = {}
-    for names in spec.coordinates():
-        found |= match_units(spec, similarities, names)
-    return {name: found[name] for name in spec.sizes}
+    return nearest_permutations(spec, similarities)
 
 
 def _weights(
@@ -158,11 +163,3 @@ def _features(spec: PermutationSpec, vector: Vector, weights: dict, rounds: int)
         messages = {name: sum(rows @ h[other] @ b[r] for other, rows, b in neighbours[name]) for name in h}
         h = {name: start[name] + torch.tanh(h[name] @ weights[name, r][0] + messages[name]) for name in h}
     return {name: value / value.norm(dim=1, keepdim=True).clamp(min=1e-12) for name, value in h.items()}
-
-
-def _log_sinkhorn(logits: Tensor, rounds: int = 10) -> Tensor:
-    """The logarithm of exp(logits) with rows and columns scaled in turn until they sum to one."""
-    for _ in range(rounds):
-        logits = logits - logits.logsumexp(dim=1, keepdim=True)
-        logits = logits - logits.logsumexp(dim=0, keepdim=True)
-    return logits

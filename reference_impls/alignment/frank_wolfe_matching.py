@@ -1,13 +1,15 @@
 r"""Frank-Wolfe weight matching (crisostomi2024c2m3).
 
-Weight matching by coordinate descent depends on the order in which it visits the layers. Frank-Wolfe moves the permutations of all layers
-at once: it relaxes them to doubly stochastic matrices, takes the gradient of the agreement of the weights with respect to every one of them,
-finds the permutations that follow the gradients furthest (one assignment per layer), and walks towards them as far as the agreement grows.
+Weight matching by coordinate descent depends on the order in which it visits the layers. Frank-Wolfe moves the
+permutations of all layers at once: it relaxes them to doubly stochastic matrices, takes the gradient of the agreement
+of the weights with respect to every one of them, finds the permutations that follow the gradients furthest (one
+assignment per layer), and walks towards them as far as the agreement grows.
 
-Notation: theta_A, theta_B the models, P_l the relaxed permutation of layer l, f the inner product of A's weights with B's transformed ones.
+Notation: theta_A, theta_B the models, P_l the relaxed permutation of layer l, f the inner product of A's weights with
+B's transformed ones.
 
-Departures: the line search is exact, since f is a polynomial of the step: of degree two where a tensor has at most two permuted axes.
-Attention heads, which the paper leaves open, are matched as wholes together with the units within them.
+Departures: the line search is exact, since f is a polynomial of the step: of degree two where a tensor has at most two
+permuted axes. Attention heads, which the paper leaves open, are matched as wholes together with the units within them.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reference_impls.core.permutation import PermutationSpec, as_matrices, identity, match_units, random_permutations, transform
-from reference_impls.core.permutation import unit_similarity
+from reference_impls.core.permutation import PermutationSpec, as_matrices, identity, nearest_permutations, random_permutations
+from reference_impls.core.permutation import transform, unit_similarity
 from reference_impls.core.state_dict import StateDict, Vector, check_same_structure, to_vector
 
 
@@ -86,14 +88,14 @@ def frank_wolfe_matching(
     value = _agreement(spec, a, b, relaxed)
     for _ in range(max_iter):
         gradients = {name: unit_similarity(spec, name, a, b, relaxed) for name in spec.sizes}
-        vertex = as_matrices(_round(spec, gradients))
+        vertex = as_matrices(nearest_permutations(spec, gradients))
         middle, end = (_agreement(spec, a, b, _walk(relaxed, vertex, step)) for step in (0.5, 1.0))
         step = _best_step(value, middle, end)
         relaxed = _walk(relaxed, vertex, step)
         last, value = value, _agreement(spec, a, b, relaxed)
         if value - last <= tol * abs(last):
             break
-    return _round(spec, relaxed)
+    return nearest_permutations(spec, relaxed)
 
 
 def _agreement(spec: PermutationSpec, a: Vector, b: Vector, maps: dict[str, Tensor]) -> float:
@@ -112,11 +114,3 @@ def _best_step(f_0: float, f_half: float, f_1: float) -> float:
     if curvature < 0:
         return min(1.0, max(0.0, -slope / (2 * curvature)))
     return 1.0 if f_1 > f_0 else 0.0
-
-
-def _round(spec: PermutationSpec, matrices: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The permutations that agree most with the matrices: one assignment per layer."""
-    found: dict[str, Tensor] = {}
-    for names in spec.coordinates():
-        found |= match_units(spec, matrices, names)
-    return {name: found[name] for name in spec.sizes}

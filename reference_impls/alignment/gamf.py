@@ -1,15 +1,18 @@
 r"""GAMF, fusion by graph matching with graduated assignment (liu2022deep).
 
-A network is a graph: its units are the nodes, its weights the edges. Fusing networks then means matching several graphs consistently, where the match of
-two units is as good as the matches of the edges between them. Graduated assignment solves it by annealing: from what the current soft matching
-says of the neighbours, score every pair of units, turn the scores into a doubly stochastic matrix at some temperature, and cool down until the
-matching is a permutation. Every model is matched to a common set of units, so that all matchings agree.
+A network is a graph: its units are the nodes, its weights the edges. Fusing networks then means matching several graphs
+consistently, where the match of two units is as good as the matches of the edges between them. Graduated assignment
+solves it by annealing: from what the current soft matching says of the neighbours, score every pair of units, turn the
+scores into a doubly stochastic matrix at some temperature, and cool down until the matching is a permutation. Every
+model is matched to a common set of units, so that all matchings agree.
 
-Notation: W^p the weights of model p, X^p_l the soft matching of the units of its layer l to the common units, V^p_l their scores, tau the temperature.
+Notation: W^p the weights of model p, X^p_l the soft matching of the units of its layer l to the common units, V^p_l
+their scores, tau the temperature.
 
-Departures: the similarity of two edges is the product of their weights, which makes the scores matrix products; the paper's own kernel on
-the difference of two weights is not confirmed. The first model's units are the common ones. Scores are divided by their largest magnitude, so that temperatures have one meaning in every layer.
-Units in heads are matched as wholes at the end only.
+Departures: the similarity of two edges is the product of their weights, which makes the scores matrix products; the
+paper's own kernel on the difference of two weights is not confirmed. The first model's units are the common ones.
+Scores are divided by their largest magnitude, so that temperatures have one meaning in every layer. Units in heads are
+matched as wholes at the end only.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reference_impls.core.permutation import PermutationSpec, apply_permutation, as_matrices, identity, match_units, transform
-from reference_impls.core.permutation import unit_rows
+from reference_impls.core.permutation import PermutationSpec, apply_permutation, as_matrices, identity, nearest_permutations
+from reference_impls.core.permutation import transform, unit_rows
 from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, to_state_dict, to_vector
+from reference_impls.core.transport import log_sinkhorn
 
 
 def gamf(
@@ -96,7 +100,7 @@ def graduated_assignment(
     device = next(iter(vectors[0].values())).device
 
     soft = [as_matrices(identity(spec, device))]  # the first model is held: its units are the common ones
-    soft += [{name: torch.full((n, n), 1 / n, dtype=torch.float64, device=device) for name, n in spec.sizes.items()} for _ in models[1:]]
+    soft += [{name: torch.full_like(x, 1 / len(x)) for name, x in soft[0].items()} for _ in models[1:]]
     moved = [{k: transform(spec, x, k, w) for k, w in vector.items()} for x, vector in zip(soft, vectors)]
     total = {k: sum(m[k] for m in moved) for k in vectors[0]}
     while temperature > final_temperature and len(models) > 1:
@@ -105,20 +109,14 @@ def graduated_assignment(
                 for name in spec.sizes:
                     scores = _scores(spec, name, vector, soft[p], {k: total[k] - moved[p][k] for k in total})
                     scale = scores.abs().max()
-                    soft[p][name] = _sinkhorn(scores / (temperature * scale if scale > 0 else 1.0))
+                    soft[p][name] = log_sinkhorn(scores / (temperature * scale if scale > 0 else 1.0)).exp()
                     for key, _axis in spec.places(name):  # what this matching changes
                         if key in vector:
                             new = transform(spec, soft[p], key, vector[key])
                             total[key], moved[p][key] = total[key] - moved[p][key] + new, new
         temperature *= decay
 
-    hard = []
-    for matrices in soft:
-        found: dict[str, Tensor] = {}
-        for names in spec.coordinates():
-            found |= match_units(spec, matrices, names)
-        hard.append({name: found[name] for name in spec.sizes})
-    return hard
+    return [nearest_permutations(spec, matrices) for matrices in soft]
 
 
 def _scores(spec: PermutationSpec, name: str, own: dict, maps: dict[str, Tensor], others: dict) -> Tensor:
@@ -128,11 +126,3 @@ def _scores(spec: PermutationSpec, name: str, own: dict, maps: dict[str, Tensor]
         for key, axis in spec.places(name)
         if key in own
     )
-
-
-def _sinkhorn(logits: Tensor, rounds: int = 20) -> Tensor:
-    """Rows and columns of exp(logits) scaled in turn until they sum to one."""
-    for _ in range(rounds):
-        logits = logits - logits.logsumexp(dim=1, keepdim=True)
-        logits = logits - logits.logsumexp(dim=0, keepdim=True)
-    return logits.exp()

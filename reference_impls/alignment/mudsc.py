@@ -1,13 +1,16 @@
 r"""MuDSC, merging under dual-space constraints (xu2024mudsc).
 
-Units that look alike in their weights need not fire alike, and units that fire alike on some data need not have like weights; matchings in one
-space are poor in the other. MuDSC matches units by both at once: a convex combination of their similarity in weights, which depends on the
-order of the neighbouring layers and is recomputed as they change, and of the similarity of their activations, which does not.
+Units that look alike in their weights need not fire alike, and units that fire alike on some data need not have like
+weights; matchings in one space are poor in the other. MuDSC matches units by both at once: a convex combination of
+their similarity in weights, which depends on the order of the neighbouring layers and is recomputed as they change, and
+of the similarity of their activations, which does not.
 
-Notation: S_w, S_z the similarities of the units of a layer in weights and in activations, b the balance, P the permutation of the layer.
+Notation: S_w, S_z the similarities of the units of a layer in weights and in activations, b the balance, P the
+permutation of the layer.
 
-Departures: the permutation variant only (the paper also zips). Both similarities are scaled to [-1, 1], so that the balance has a meaning: cosines of
-the units' weights and correlations of their activations; the paper's own scaling is not confirmed.
+Departures: the permutation variant only (the paper also zips). Both similarities are scaled to [-1, 1], so that the
+balance has a meaning: cosines of the units' weights and correlations of their activations; the paper's own scaling is
+not confirmed.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from reference_impls.core.permutation import PermutationSpec, identity, match_units, unit_similarity
+from reference_impls.core.permutation import PermutationSpec, check_activations, identity, match_units, unit_correlation
+from reference_impls.core.permutation import unit_similarity
 from reference_impls.core.state_dict import StateDict, check_same_structure, to_vector
 
 
@@ -46,8 +50,8 @@ def mudsc(
         activations_a: by permutation name, each (samples, units); see `unit_activations`.
         activations_b: the same for model B, of the same samples.
         spec: which permutation acts on which axis; heads move as wholes.
-        balance: $b$, weight of the similarity of weights, in [0, 1]; 0 matches activations only, 1 weights only. Default 0.5: both alike;
-            the paper tunes it.
+        balance: $b$, weight of the similarity of weights, in [0, 1]; 0 matches activations only, 1 weights only.
+            Default 0.5: both alike; the paper tunes it.
         max_iter: rounds over all layers at most, >= 0. Default 100.
         tol: smallest gain that counts as a change, >= 0. Default 1e-12.
         generator: source of the order in which the layers are visited. Default None: seed 0.
@@ -74,10 +78,11 @@ def mudsc(
         raise ValueError(f"balance is {balance}, max_iter {max_iter}, tol {tol}; in [0, 1], at least 0 and at least 0 are needed")
     check_same_structure(model_a, model_b)
     spec.check(model_a)
+    check_activations(spec, activations_a, activations_b)
     generator = generator or torch.Generator().manual_seed(0)
 
     a, b = to_vector(model_a), to_vector(model_b)
-    fire_alike = {name: _correlation(activations_a, activations_b, name, size) for name, size in spec.sizes.items()}
+    fire_alike = {name: unit_correlation(activations_a[name], activations_b[name]) for name in spec.sizes}
     lengths = {name: (_norms(spec, name, a), _norms(spec, name, b)) for name in spec.sizes}
     permutations = identity(spec, next(iter(a.values())).device)
     coordinates = spec.coordinates()
@@ -101,13 +106,3 @@ def mudsc(
 def _norms(spec: PermutationSpec, name: str, model: Mapping[str, Tensor]) -> Tensor:
     """The length of every unit's weights, (units,)."""
     return unit_similarity(spec, name, model, model, {}).diagonal().clamp(min=0).sqrt()
-
-
-def _correlation(activations_a: Mapping[str, Tensor], activations_b: Mapping[str, Tensor], name: str, size: int) -> Tensor:
-    """Correlations over the samples, (units, units); a unit that is constant correlates with nothing."""
-    found = [x[name].double() if name in x else torch.zeros(0, 0) for x in (activations_a, activations_b)]
-    if found[0].shape != found[1].shape or found[0].shape[1] != size or not len(found[0]):
-        raise ValueError(f"activations of {name!r} need {size} units and the same samples; received {[tuple(x.shape) for x in found]}")
-    centred = [x - x.mean(dim=0) for x in found]
-    z_a, z_b = (torch.where((norm := x.norm(dim=0)) > 0, x / norm, 0) for x in centred)
-    return z_a.T @ z_b

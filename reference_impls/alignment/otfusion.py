@@ -1,14 +1,16 @@
 r"""OTFusion (singh2020otfusion).
 
-The units of two networks need not come in equal numbers to be matched: optimal transport moves the units of one layer onto those of the other
-at the least total cost, splitting a unit where it must. OTFusion goes through the layers from the input to the output. In each, it first
-rewrites the second network's incoming weights in terms of the first's units of the layer before, then finds the transport plan
-between the units of this layer, moves the second network's units along it, and finally averages the two networks.
+The units of two networks need not come in equal numbers to be matched: optimal transport moves the units of one layer
+onto those of the other at the least total cost, splitting a unit where it must. OTFusion goes through the layers from
+the input to the output. In each, it first rewrites the second network's incoming weights in terms of the first's units
+of the layer before, then finds the transport plan between the units of this layer, moves the second network's units
+along it, and finally averages the two networks.
 
 Notation: W_A, W_B the weights of a layer; T its transport plan, (units of A, units of B); C the cost, distances between units.
 
-Departures: none for feed-forward networks; here the plan carries model B to the widths of model A. A unit's cost covers all tensors that write it
-(weights, bias, normalisation) whose inputs are already aligned, so a residual stream is matched where it begins. Heads are moved as wholes.
+Departures: none for feed-forward networks; here the plan carries model B to the widths of model A. A unit's cost covers
+all tensors that write it (weights, bias, normalisation) whose inputs are already aligned, so a residual stream is
+matched where it begins. Heads are moved as wholes.
 """
 
 from __future__ import annotations
@@ -48,21 +50,25 @@ def otfusion(
         spec: which axes hold which units, for model A.
         t: share of model B, in [0, 1]. Default 0.5: the paper's plain average.
         reg: weight of the entropy in the transport problem, >= 0. Default 0.0: exact plans, which the paper prefers.
-        activations_a: by permutation name, (samples, units): costs are then distances between activations. Default None: between weights.
+        activations_a: by permutation name, (samples, units): costs are then distances between activations. Default
+            None: between weights.
         activations_b: the same for model B, of the same samples.
 
     Returns:
         A new state dict, structured as `model_a`.
 
     Raises:
-        ValueError: other names, inputs or outputs than model A's, t outside [0, 1], a negative reg, one model's activations without the other's.
+        ValueError: other names, inputs or outputs than model A's, t outside [0, 1], a negative reg, one model's
+        activations without the other's.
 
     Example:
-        Model B has its two units exchanged and one more: (2), (1) and (1). The plan takes both copies to unit 1 and, for the equal mass, a part
-        of them to unit 2: unit 1 stays (1), unit 2 becomes 2/3 (2) + 1/3 (1) = 5/3, and its average with 2 is 11/6.
+        Model B has its two units exchanged and one more: (2), (1) and (1). The plan takes both copies to unit 1 and,
+        for the equal mass, a part of them to unit 2: unit 1 stays (1), unit 2 becomes 2/3 (2) + 1/3 (1) = 5/3, and its
+        average with 2 is 11/6.
 
         >>> spec = PermutationSpec({"first.weight": ("hidden", None)}, {"hidden": 2})
-        >>> model_a, model_b = {"first.weight": torch.tensor([[1.0], [2.0]])}, {"first.weight": torch.tensor([[2.0], [1.0], [1.0]])}
+        >>> model_a = {"first.weight": torch.tensor([[1.0], [2.0]])}
+        >>> model_b = {"first.weight": torch.tensor([[2.0], [1.0], [1.0]])}
         >>> otfusion(model_a, model_b, spec)["first.weight"]
         tensor([[1.0000],
                 [1.8333]])
@@ -87,7 +93,7 @@ def transport_maps(
     activations_a: Mapping[str, Tensor] | None = None,
     activations_b: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Return M = n_A T of every layer, (units of A, units of B), rows summing to 1: what `transform` takes. Arguments as in `otfusion`."""
+    """Return M = n_A T of every layer, (units of A, units of B), rows summing to 1. Arguments as in `otfusion`."""
     if (activations_a is None) != (activations_b is None):
         raise ValueError("received the activations of one model only; both or none are needed")
     spec.check(model_a)
@@ -102,7 +108,8 @@ def transport_maps(
             else:
                 rows_a, rows_b = _columns(activations_a, name, spec.sizes[name]), _columns(activations_b, name, widths[name])
             if rows_a.shape[1] != rows_b.shape[1]:
-                raise ValueError(f"{name!r}: {rows_a.shape[1]} samples in activations_a, {rows_b.shape[1]} in activations_b; the same are needed")
+                counts = f"{rows_a.shape[1]} and {rows_b.shape[1]}"
+                raise ValueError(f"{name!r}: received activations of {counts} samples; the same samples are needed")
             costs[name] = torch.cdist(rows_a, rows_b, compute_mode="donot_use_mm_for_euclid_dist")
         maps |= _plans(costs, names, spec.blocks.get(names, 1), reg)
     return maps
@@ -111,7 +118,8 @@ def transport_maps(
 def _plans(costs: dict[str, Tensor], names: tuple[str, ...], count: int, reg: float) -> dict[str, Tensor]:
     """Transport within every pair of blocks, then between the blocks by what that costs; a plain layer is a single block."""
     pieces = {name: cost.reshape(count, cost.shape[0] // count, count, -1) for name, cost in costs.items()}
-    inner = {(n, i, j): transport_plan(p[i, :, j], reg=reg) for n, p in pieces.items() for i in range(count) for j in range(count)}
+    pairs = [(i, j) for i in range(count) for j in range(count)]
+    inner = {(n, i, j): transport_plan(p[i, :, j], reg=reg) for n, p in pieces.items() for i, j in pairs}
     between = torch.tensor(
         [[sum((inner[n, i, j] * pieces[n][i, :, j]).sum().item() for n in names) for j in range(count)] for i in range(count)]
     )
@@ -137,22 +145,25 @@ def _rows(spec: PermutationSpec, name: str, vector: Vector, maps: Mapping[str, T
 def _columns(activations: Mapping[str, Tensor], name: str, width: int) -> Tensor:
     """Activations with one row per unit."""
     if name not in activations or activations[name].shape[1] != width:
-        raise ValueError(f"activations need {width} units for {name!r}; received {sorted((k, tuple(v.shape)) for k, v in activations.items())}")
+        found = {key: tuple(value.shape) for key, value in activations.items()}
+        raise ValueError(f"activations need {width} units for {name!r}; received {found}")
     return activations[name].double().T
 
 
 def _widths(model_a: StateDict, model_b: StateDict, spec: PermutationSpec) -> dict[str, int]:
     """The number of units of every permutation in model B, after checking that nothing else differs."""
     if list(model_a) != list(model_b):
-        raise ValueError(f"the models differ in their names: {[k for k in {**model_a, **model_b} if (k in model_a) != (k in model_b)][:3]}")
+        raise ValueError(f"the models differ in their names or the order of them: {sorted(set(model_a) ^ set(model_b))[:3]}")
     widths: dict[str, int] = {}
     for key, axes in spec.axes.items():
         shape_a, shape_b = tuple(model_a[key].shape), tuple(model_b[key].shape)
         for axis, name in enumerate(axes):
             if name is None and shape_a[axis] != shape_b[axis]:
-                raise ValueError(f"{key!r} has shape {shape_b} in model B, {shape_a} in A; axis {axis} holds no hidden units and must agree")
+                shapes = f"shape {shape_b} in model B, {shape_a} in A"
+                raise ValueError(f"{key!r} has {shapes}; axis {axis} holds no hidden units and must agree")
             if name is not None:
                 width = shape_b[axis] // spec.repeats.get((key, axis), 1)
                 if widths.setdefault(name, width) != width:
-                    raise ValueError(f"{key!r} has {width} units on axis {axis}, elsewhere {name!r} has {widths[name]} in model B")
+                    elsewhere = f"elsewhere {name!r} has {widths[name]} in model B"
+                    raise ValueError(f"{key!r} has {width} units on axis {axis}, {elsewhere}")
     return widths

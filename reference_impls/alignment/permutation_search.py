@@ -1,8 +1,9 @@
 r"""Permutation search by simulated annealing (entezari2022role).
 
-The conjecture says that, up to the order of their units, networks trained apart lie in one basin of the loss. To test it without any
-clever matching, the order is searched for: exchange two units of one network, look at the barrier on the line to the other network,
-keep the exchange if the barrier fell, and sometimes also if it rose, the more rarely the later. What is found bounds the barrier from above.
+The conjecture says that, up to the order of their units, networks trained apart lie in one basin of the loss. To test
+it without any clever matching, the order is searched for: exchange two units of one network, look at the barrier on the
+line to the other network, keep the exchange if the barrier fell, and sometimes also if it rose, the more rarely the
+later. What is found bounds the barrier from above.
 
 Notation: theta_1, theta_2 the models, pi the permutation of the second, L the loss, B the barrier, tau the temperature.
 
@@ -89,7 +90,8 @@ def permutation_search(
         entezari2022role, Sec. 4 (simulated annealing).
     """
     if num_steps < 0 or temperature <= 0 or final_temperature <= 0:
-        raise ValueError(f"num_steps is {num_steps}, temperatures {temperature}, {final_temperature}; at least 0 and above 0 are needed")
+        given = f"num_steps is {num_steps}, temperatures {temperature}, {final_temperature}"
+        raise ValueError(f"{given}; at least 0 and above 0 are needed")
     check_same_structure(model_a, model_b)
     spec.check(model_a)
     generator = generator or torch.Generator().manual_seed(0)

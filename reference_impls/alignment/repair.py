@@ -1,9 +1,9 @@
 r"""REPAIR, with the closed form (jordan2023repair).
 
-The average of two aligned networks computes with shrunken units: where two units agree only in part, their average varies less than either,
-and layer upon layer the activations collapse towards constants. REPAIR measures every hidden unit's pre-activation on some inputs and
-rescales and shifts it, so that its mean and its standard deviation lie where they should, on the line between the two networks'.
-The correction is folded into the weights. Where batch normalisation follows, new running statistics do the same.
+The average of two aligned networks computes with shrunken units: where two units agree only in part, their average varies less
+than either, and layer upon layer the activations collapse towards constants. REPAIR measures every hidden unit's pre-activation
+on some inputs and rescales and shifts it, so that its mean and its standard deviation lie where they should, on the line between
+the two networks'. The correction is folded into the weights; under batch normalisation, new running statistics do the same.
 
 Notation: t the interpolation, X_A, X_B, X_t the pre-activation of one unit in model A, model B (aligned) and their interpolation;
 E and std its mean and standard deviation over all samples, image positions and tokens.
@@ -44,7 +44,8 @@ def repair(
     \mathrm{std}^* = (1-t)\,\mathrm{std}(X_A) + t\,\mathrm{std}(X_B)
     $$
 
-    The closed form takes $X_t$ to be $(1-t) X_A + t X_B$, which is exact in the first layer, and so needs no pass through the interpolated network:
+    The closed form takes $X_t$ to be $(1-t) X_A + t X_B$, which is exact in the first layer, and so needs no pass through the
+    interpolated network:
 
     $$
     \operatorname{Var}(X_t) = (1-t)^2 \operatorname{Var}(X_A) + t^2 \operatorname{Var}(X_B) + 2t(1-t) \operatorname{Cov}(X_A, X_B)
@@ -57,21 +58,22 @@ def repair(
         spec: which units are hidden; layers that write them are repaired, outputs are left alone.
         batches: pairs (inputs, targets); targets are not used.
         t: share of model B, in [0, 1]. Default 0.5: the midpoint, where the paper reports its barriers.
-        coefficients: "measured" on the interpolated network, each layer after those before it were corrected; or "closed form" from the
-            statistics of the two models and their covariance. Default "measured": the paper's exact variant.
+        coefficients: "measured" on the interpolated network, each layer after those before it were corrected; or "closed form"
+            from the statistics of the two models and their covariance. Default "measured": the paper's exact variant.
 
     Returns:
         A new state dict, structured as `model_a`.
 
     Raises:
-        ValueError: models of another structure, no batches, t outside [0, 1], an unknown option, a layer to correct that has no bias.
+        ValueError: models of another structure, no batches, t outside [0, 1], an unknown option, a layer without bias.
 
     Example:
-        On inputs -1 and 1 the units have standard deviations 3 and 1 in model A, 1 and 1 in model B, and those of the average are 1 and 1.
-        They should be (3 + 1) / 2 = 2 and 1, so the first is doubled.
+        On inputs -1 and 1 the units have standard deviations 3 and 1 in model A, 1 and 1 in model B, and those of the average are
+        1 and 1. They should be (3 + 1) / 2 = 2 and 1, so the first is doubled.
 
+        >>> from reference_impls.core.permutation import permutation_spec
         >>> network = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
-        >>> spec = PermutationSpec({"0.weight": ("h", None), "0.bias": ("h",), "2.weight": (None, "h"), "2.bias": (None,)}, {"h": 2})
+        >>> spec = permutation_spec(network, torch.zeros(1, 1))
         >>> rest = {"0.bias": torch.zeros(2), "2.weight": torch.ones(1, 2), "2.bias": torch.zeros(1)}
         >>> model_a = {"0.weight": torch.tensor([[3.0], [1.0]]), **rest}
         >>> model_b = {"0.weight": torch.tensor([[-1.0], [1.0]]), **rest}
@@ -89,8 +91,7 @@ def repair(
         raise ValueError(f"coefficients is {coefficients!r}; it is one of measured, closed form")
     check_same_structure(model_a, model_b)
     spec.check(model_a)
-    inputs = [x for x, _ in batches]
-    if not inputs:
+    if not (inputs := [x for x, _ in batches]):
         raise ValueError("received no batches; statistics need at least one")
     x = torch.cat(inputs)
 
@@ -134,7 +135,7 @@ def run(
     targets: Mapping[str, Moments] | None = None,
     part: Part = "both",
 ) -> dict[str, Tensor]:
-    """One pass: the units (samples, units) that every layer computes; with targets, each layer is corrected before the next sees it."""
+    """The units (samples, units) that every layer computes; with targets, each is corrected before the next layer sees it."""
     units, handles = {}, []
 
     def watch(name: str, module: nn.Module) -> None:
@@ -167,7 +168,8 @@ def run(
 
 
 def fold(
-    vector: Vector, units: Mapping[str, Tensor], layers: Mapping[str, nn.Module], targets: Mapping[str, Moments], part: Part = "both"
+    vector: Vector, units: Mapping[str, Tensor], layers: Mapping[str, nn.Module], targets: Mapping[str, Moments],
+    part: Part = "both",
 ) -> Vector:
     """Return the weights with the corrections of the units (samples, units) written into them."""
     out = dict(vector)

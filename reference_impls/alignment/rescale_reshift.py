@@ -1,13 +1,14 @@
 r"""Rescale and reshift, also after pruning (qu2024rethink).
 
-Renormalising a merged network does two things to a hidden unit: it rescales the unit's deviations from its mean, and it shifts the mean. Taken
-apart and applied alone, the two show which of them the network had lost; together they are REPAIR. A pruned network has lost the same
-things for the same reason, so its units can be brought back to the statistics of the network it was pruned from.
+Renormalising a merged network does two things to a hidden unit: it rescales the unit's deviations from its mean, and it
+shifts the mean. Taken apart and applied alone, the two show which of them the network had lost; together they are
+REPAIR. A pruned network has lost the same things for the same reason, so its units can be brought back to the
+statistics of the network it was pruned from.
 
 Notation: X the pre-activation of a unit in the damaged network, X_i in the reference networks, std and E over all samples.
 
-Departures: rescaling is about the unit's own mean, so that the two parts compose to REPAIR; the paper's choice is not confirmed. With batch
-normalisation, rescaling renews the running variances, reshifting the running means.
+Departures: rescaling is about the unit's own mean, so that the two parts compose to REPAIR; the paper's choice is not
+confirmed. With batch normalisation, rescaling renews the running variances, reshifting the running means.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class RescaleReshift:
         rescaled: only the standard deviations are those of the references.
         reshifted: only the means.
         both: REPAIR.
-        collapse: by layer, the median over its units of std(X) / std*, measured in the damaged network; 1 where nothing collapsed.
+        collapse: by layer, the median over its units of std(X) / std*, measured in the damaged network; 1 where nothing
+            collapsed.
     """
 
     rescaled: StateDict
@@ -41,7 +43,11 @@ class RescaleReshift:
 
 
 def rescale_reshift(
-    network: nn.Module, merged: StateDict, models: Sequence[StateDict], spec: PermutationSpec, batches: Iterable[tuple[Tensor, Tensor]]
+    network: nn.Module,
+    merged: StateDict,
+    models: Sequence[StateDict],
+    spec: PermutationSpec,
+    batches: Iterable[tuple[Tensor, Tensor]],
 ) -> RescaleReshift:
     r"""Give a merged or pruned network the standard deviations, the means, or both, of the networks it came from.
 
@@ -65,10 +71,12 @@ def rescale_reshift(
         ValueError: no models, models of another structure, no batches, a layer to correct that has no bias.
 
     Example:
-        On inputs -1 and 1 the reference unit is 2x + 3: std 2, mean 3; pruning left 1x + 1. Its scale doubles about its mean of 1; then it is shifted.
+        On inputs -1 and 1 the reference unit is 2x + 3: std 2, mean 3; pruning left 1x + 1. Its scale doubles about its
+        mean of 1; then it is shifted.
 
         >>> network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
-        >>> spec = PermutationSpec({"0.weight": ("h", None), "0.bias": ("h",), "1.weight": (None, "h"), "1.bias": (None,)}, {"h": 1})
+        >>> axes = {"0.weight": ("h", None), "0.bias": ("h",), "1.weight": (None, "h"), "1.bias": (None,)}
+        >>> spec = PermutationSpec(axes, {"h": 1})
         >>> make = lambda weight, bias: {"0.weight": torch.full((1, 1), weight), "0.bias": torch.full((1,), bias),
         ...                              "1.weight": torch.ones(1, 1), "1.bias": torch.zeros(1)}
         >>> found = rescale_reshift(network, make(1.0, 1.0), [make(2.0, 3.0)], spec, [(torch.tensor([[-1.0], [1.0]]), None)])

@@ -1,15 +1,16 @@
 r"""Sinkhorn re-basin (pena2023sinkhorn).
 
-A permutation cannot be trained, but a doubly stochastic matrix can: Sinkhorn's operator makes one out of any matrix of free numbers by rescaling
-its rows and columns in turn until all sum to one. Sinkhorn re-basin trains one such matrix of numbers per layer by gradient descent on whatever
-the permuted model should be good at (close to model A, a low loss halfway or anywhere in between) and rounds to permutations at the end. The
-gradient comes from the conditions that the result satisfies, not from the iterations that led to it.
+A permutation cannot be trained, but a doubly stochastic matrix can: Sinkhorn's operator makes one out of any matrix of
+free numbers by rescaling its rows and columns in turn until all sum to one. Sinkhorn re-basin trains one such matrix of
+numbers per layer by gradient descent on whatever the permuted model should be good at (close to model A, a low loss
+halfway or anywhere in between) and rounds to permutations at the end. The gradient comes from the conditions that the
+result satisfies, not from the iterations that led to it.
 
-Notation: X_l free numbers, P_l = S(X_l / tau) the doubly stochastic matrix of layer l, tau the temperature, theta_A, theta_B the models,
-pi_P(theta_B) the second model transformed by all P_l.
+Notation: X_l free numbers, P_l = S(X_l / tau) the doubly stochastic matrix of layer l, tau the temperature, theta_A,
+theta_B the models, pi_P(theta_B) the second model transformed by all P_l.
 
-Departures: starts from X = 0, all units alike; the optimiser is Adam. Attention heads, which the paper leaves open, get one matrix of heads
-times one matrix of units for every pair of heads.
+Departures: starts from X = 0, all units alike; the optimiser is Adam. Attention heads, which the paper leaves open, get
+one matrix of heads times one matrix of units for every pair of heads.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from reference_impls.core.permutation import PermutationSpec, match_units, transform
+from reference_impls.core.permutation import PermutationSpec, nearest_permutations, transform
 from reference_impls.core.state_dict import StateDict, Vector, check_same_structure, tied_to, to_vector
+from reference_impls.core.transport import log_sinkhorn
 
 
 def sinkhorn_rebasin(
@@ -69,7 +71,8 @@ def sinkhorn_rebasin(
         The permutations nearest to the $P_l$, as index tensors by name.
 
     Raises:
-        ValueError: models of another structure than each other's or the spec's, an objective on the line without `loss_fn`, an unknown objective,
+        ValueError: models of another structure than each other's or the spec's, an objective on the line without
+        `loss_fn`, an unknown objective,
             num_steps, lr, temperature or max_iter out of range.
 
     Example:
@@ -112,10 +115,7 @@ def sinkhorn_rebasin(
 
     with torch.no_grad():
         maps = _maps(spec, free, temperature, max_iter)
-    found: dict[str, Tensor] = {}
-    for names in spec.coordinates():
-        found |= match_units(spec, maps, names)
-    return {name: found[name] for name in spec.sizes}
+    return nearest_permutations(spec, maps)
 
 
 class Sinkhorn(torch.autograd.Function):
@@ -123,10 +123,7 @@ class Sinkhorn(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, m: Tensor, max_iter: int) -> Tensor:
-        for _ in range(max_iter):
-            m = m - m.logsumexp(dim=-1, keepdim=True)
-            m = m - m.logsumexp(dim=-2, keepdim=True)
-        p = m.exp()
+        p = log_sinkhorn(m, max_iter).exp()
         ctx.save_for_backward(p)
         return p
 
@@ -135,7 +132,8 @@ class Sinkhorn(torch.autograd.Function):
         (p,) = ctx.saved_tensors
         eye = torch.eye(p.shape[-1], dtype=p.dtype, device=p.device)
         rows, columns = (p * gradient).sum(-1, keepdim=True), (p * gradient).sum(-2)[..., None]
-        # eliminate x; constants may be added to y and taken from x, which 1/n removes; the ridge is for P that are permutations already
+        # eliminate x; constants may be added to y and taken from x, which 1/n removes; the ridge is for P that are
+        # permutations already
         system = eye - p.mT @ p + 1 / p.shape[-1] + 1e-9 * eye
         y = torch.linalg.solve(system, columns - p.mT @ rows)
         x = rows - p @ y

@@ -1,8 +1,9 @@
 r"""Git Re-Basin: straight-through estimator (ainsworth2023gitrebasin).
 
-Weight matching never looks at the loss. The straight-through estimator learns the permutation from it: free weights are kept as a pointer
-to the permutation of model B that lies nearest to them; in the forward pass they are replaced by that permuted model, averaged with model
-A, and the loss of the average is taken; in the backward pass the free weights get the gradient as if nothing had been replaced.
+Weight matching never looks at the loss. The straight-through estimator learns the permutation from it: free weights are
+kept as a pointer to the permutation of model B that lies nearest to them; in the forward pass they are replaced by that
+permuted model, averaged with model A, and the loss of the average is taken; in the backward pass the free weights get
+the gradient as if nothing had been replaced.
 
 Notation: theta_A, theta_B the models, phi the free weights, pi_phi the permutation of B nearest to phi, L the loss.
 
@@ -57,7 +58,8 @@ def ste_matching(
         ValueError: models of another structure than each other's or the spec's, a negative num_steps, lr not above 0.
 
     Example:
-        The loss counts how far the average is from model A; the first step, which is weight matching, already finds the order of no loss.
+        The loss counts how far the average is from model A; the first step, which is weight matching, already finds the
+        order of no loss.
 
         >>> spec = PermutationSpec({"first.weight": ("hidden", None), "second.weight": (None, "hidden")}, {"hidden": 2})
         >>> model_a = {"first.weight": torch.tensor([[1.0], [2.0]]), "second.weight": torch.tensor([[5.0, 6.0]])}

@@ -1,15 +1,18 @@
 r"""Transformer OTFusion (imfeld2024transformer).
 
-Optimal transport aligns the units of one layer with those of another network's; in a transformer the resulting maps meet. Where a branch is
-added to the residual stream, the map of the stream and the map of the branch are averaged, and what reads the stream afterwards is rewritten
-with the average. Heads are moved as wholes, normalisations and embeddings along with the stream. Plans are soft: a little entropy in the transport
-problem lets a unit correspond to several. Widths may differ.
+Optimal transport aligns the units of one layer with those of another network's; in a transformer the resulting maps
+meet. Where a branch is added to the residual stream, the map of the stream and the map of the branch are averaged, and
+what reads the stream afterwards is rewritten with the average. Heads are moved as wholes, normalisations and embeddings
+along with the stream. Plans are soft: a little entropy in the transport problem lets a unit correspond to several.
+Widths may differ.
 
-Notation: T a transport plan, M = n_A T the map from units of B to units of A; M_s the map of the stream before a branch, M_b that of the branch.
+Notation: T a transport plan, M = n_A T the map from units of B to units of A; M_s the map of the stream before a
+branch, M_b that of the branch.
 
-Departures: layers are taken in the order of the state dict, which must be that of the forward pass. Queries and keys share one map, as their
-product needs. The entropy is in units of the mean cost, so that it means the same in every layer. The paper also matches across heads and weighs
-the two maps by the data; here heads are wholes and the weight is a number.
+Departures: layers are taken in the order of the state dict, which must be that of the forward pass. Queries and keys
+share one map, as their product needs. The entropy is in units of the mean cost, so that it means the same in every
+layer. The paper also matches across heads and weighs the two maps by the data; here heads are wholes and the weight is
+a number.
 """
 
 from __future__ import annotations
@@ -50,15 +53,16 @@ def transformer_otfusion(
         activations_b: $Z_B$, of the same samples.
         spec: which axes hold which units, for model A.
         t: share of model B, in [0, 1]. Default 0.5: the paper's plain average.
-        reg: $\tau$, weight of the entropy in units of the mean cost $\bar C$, >= 0; 0 gives hard maps for equal widths. Default 0.1, in the
-            soft regime that the paper prefers; its own values are tuned per pair of models.
+        reg: $\tau$, weight of the entropy in units of the mean cost $\bar C$, >= 0; 0 gives hard maps for equal widths.
+            Default 0.1, in the soft regime that the paper prefers; its own values are tuned per pair of models.
         skip: $\gamma$, share of the stream's map at a residual connection, in [0, 1]. Default 0.5: the paper's averaging.
 
     Returns:
         A new state dict, structured as `model_a`.
 
     Raises:
-        ValueError: a layer without activations in one model, other numbers of samples, inputs or outputs, t or skip outside [0, 1].
+        ValueError: a layer without activations in one model, other numbers of samples, inputs or outputs, t or skip
+        outside [0, 1].
 
     Example:
         Unit 1 of model A fires like unit 2 of model B; hard maps exchange B's units before the average.
@@ -99,7 +103,8 @@ def transformer_otfusion(
             raise ValueError(f"{key!r} holds the units of {missing[0]!r} before any layer with activations has written them")
         transported[key] = transform(spec, writes, key, b[key].double(), inverses=reads).to(a[key].dtype)
         if transported[key].shape != a[key].shape:
-            raise ValueError(f"{key!r} has shape {tuple(b[key].shape)} in model B, {tuple(a[key].shape)} in A; inputs and outputs must agree")
+            shapes = f"shape {tuple(b[key].shape)} in model B, {tuple(a[key].shape)} in A"
+            raise ValueError(f"{key!r} has {shapes}; inputs and outputs must agree")
     return to_state_dict(linear_combination([a, transported], [1 - t, t]), like=model_a)
 
 
@@ -113,7 +118,8 @@ def _writers(spec: PermutationSpec, activations_a: Mapping[str, Tensor], activat
                 writers[layer] = name
                 if layer not in activations_b or len(activations_a[layer]) != len(activations_b[layer]):
                     found = {k: tuple(v.shape) for k, v in activations_b.items()}
-                    raise ValueError(f"activations_b need {len(activations_a[layer])} samples of layer {layer!r}; received {found}")
+                    samples = len(activations_a[layer])
+                    raise ValueError(f"activations_b need {samples} samples of layer {layer!r}; received {found}")
     return writers
 
 
@@ -133,7 +139,11 @@ def _map(z_a: Tensor, z_b: Tensor, reg: float) -> Tensor:
 
 
 def _head_maps(
-    spec: PermutationSpec, layers: Mapping[str, str], activations_a: Mapping[str, Tensor], activations_b: Mapping[str, Tensor], reg: float
+    spec: PermutationSpec,
+    layers: Mapping[str, str],
+    activations_a: Mapping[str, Tensor],
+    activations_b: Mapping[str, Tensor],
+    reg: float,
 ) -> dict[str, Tensor]:
     """Units that come in heads: transport within every pair of heads, then hard between heads by what that costs."""
     out = {}

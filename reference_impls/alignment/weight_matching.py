@@ -1,15 +1,16 @@
 r"""Git Re-Basin: weight matching (ainsworth2023gitrebasin).
 
-Two networks trained apart may compute with the same units in another order. Weight matching looks for the order of the second
-network's units that brings its weights as close as possible to the first network's, without any data. All orders at once
-are a hard problem; the order of one layer, with those of all the others held, is a linear assignment problem that is solved exactly.
-So the layers are visited in random order, again and again, until no visit changes anything.
+Two networks trained apart may compute with the same units in another order. Weight matching looks for the order of the
+second network's units that brings its weights as close as possible to the first network's, without any data. All orders
+at once are a hard problem; the order of one layer, with those of all the others held, is a linear assignment problem
+that is solved exactly. So the layers are visited in random order, again and again, until no visit changes anything.
 
 Notation: theta_A, theta_B the models, P_l the permutation of layer l, pi(theta_B) the second model with all its layers permuted,
 S_l the similarity of the units of layer l: inner products of all the weights that write or read them.
 
-Departures: none for linear and convolutional layers. Attention heads, which the paper leaves open, are one coordinate: whole heads and the
-units within them are matched exactly and together. Running statistics are permuted with their units and are no part of the similarity.
+Departures: none for linear and convolutional layers. Attention heads, which the paper leaves open, are one coordinate:
+whole heads and the units within them are matched exactly and together. Running statistics are permuted with their units
+and are no part of the similarity.
 """
 
 from __future__ import annotations
@@ -42,20 +43,21 @@ def weight_matching(
         model_a: $\theta_A$, the model that stays as it is.
         model_b: $\theta_B$, the model whose units are to be reordered.
         spec: which permutation acts on which axis.
-        max_iter: rounds over all layers at most, >= 0; 0 gives the identity. Default 100: the authors' code; the paper runs until nothing changes.
+        max_iter: rounds over all layers at most, >= 0; 0 gives the identity. Default 100: the authors' code; the paper
+            runs until nothing changes.
         tol: smallest gain of $\langle P, S_l \rangle$ that counts as a change, >= 0. Default 1e-12: the authors' code.
         generator: source of the order in which the layers are visited. Default None: seed 0.
 
     Returns:
-        The permutations $P_l$ as index tensors by name. `apply_permutation(spec, permutations, model_b)` gives $\pi(\theta_B)$, to be averaged
-        with model A.
+        The permutations $P_l$ as index tensors by name. `apply_permutation(spec, permutations, model_b)` gives
+        $\pi(\theta_B)$, to be averaged with model A.
 
     Raises:
         ValueError: models of another structure than each other's or the spec's, a negative max_iter or tol.
 
     Example:
-        Model B is model A with its two hidden units exchanged. $S$ = [[1*2 + 5*6, 1 + 25], [2*2 + 6*6, 2*1 + 6*5]] = [[32, 26], [40, 32]],
-        and 26 + 40 is more than 32 + 32.
+        Model B is model A with its two hidden units exchanged. $S$ = [[1*2 + 5*6, 1 + 25], [2*2 + 6*6, 2*1 + 6*5]] =
+        [[32, 26], [40, 32]], and 26 + 40 is more than 32 + 32.
 
         >>> spec = PermutationSpec({"first.weight": ("hidden", None), "second.weight": (None, "hidden")}, {"hidden": 2})
         >>> model_a = {"first.weight": torch.tensor([[1.0], [2.0]]), "second.weight": torch.tensor([[5.0, 6.0]])}

@@ -1,12 +1,13 @@
 r"""ZipIt!, full and partial (stoica2024zipit).
 
-Two networks trained on different tasks do not have the same features, so pairing each unit of one with a unit of the other forces strangers
-together. ZipIt pools the units of both networks in every layer and pairs those that correlate most, also two of the same network, until
-half as many are left. The pairs are averaged, and the next layer reads the average in place of either. Stopping at some layer leaves
-the rest of both networks apart, as two heads on a shared trunk.
+Two networks trained on different tasks do not have the same features, so pairing each unit of one with a unit of the
+other forces strangers together. ZipIt pools the units of both networks in every layer and pairs those that correlate
+most, also two of the same network, until half as many are left. The pairs are averaged, and the next layer reads the
+average in place of either. Stopping at some layer leaves the rest of both networks apart, as two heads on a shared
+trunk.
 
-Notation: n units a layer and model; U (2n, n) the unmerge matrix, 1 where a unit is in a group; M (n, 2n) the merge matrix, which averages the
-groups; M = (M_A, M_B) and U = (U_A; U_B) their halves for each model.
+Notation: n units a layer and model; U (2n, n) the unmerge matrix, 1 where a unit is in a group; M (n, 2n) the merge
+matrix, which averages the groups; M = (M_A, M_B) and U = (U_A; U_B) their halves for each model.
 
 Departures: no merging of more than two models. Attention heads, which the paper does not have, are refused.
 """
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from reference_impls.core.permutation import PermutationSpec, transform
+from reference_impls.core.permutation import PermutationSpec, check_activations, transform, unit_correlation
 from reference_impls.core.state_dict import StateDict, Vector, check_same_structure, to_state_dict, to_vector
 
 
@@ -46,13 +47,14 @@ def zipit(
         activations_a: $X^A$ by permutation name, each (samples, units); see `unit_activations`.
         activations_b: $X^B$, of the same samples.
         spec: which axes hold which units.
-        repeat: $\alpha$, multiplies the correlations of a group at every merge, in [0, 1]; 1 lets groups grow freely, small values make
-            pairs likelier. Default 0.3: the authors' function; Sec. 4.3 tunes it.
-        within: $\beta$, share of all merges that may be within one model, in [0, 1]; 0 is a matching across. Default 0.125: the authors'
-            function; Sec. 4.3 tunes it.
+        repeat: $\alpha$, multiplies the correlations of a group at every merge, in [0, 1]; 1 lets groups grow freely,
+            small values make pairs likelier. Default 0.3: the authors' function; Sec. 4.3 tunes it.
+        within: $\beta$, share of all merges that may be within one model, in [0, 1]; 0 is a matching across. Default
+            0.125: the authors' function; Sec. 4.3 tunes it.
 
     Returns:
-        A new state dict, structured as `model_a`; the output layer is the average of both. Running statistics have to be measured anew.
+        A new state dict, structured as `model_a`; the output layer is the average of both. Running statistics have to
+        be measured anew.
 
     Raises:
         ValueError: models of another structure, activations that do not fit, options outside [0, 1], a spec with attention heads.
@@ -71,7 +73,8 @@ def zipit(
     References:
         stoica2024zipit, Sec. 4 (the zip operation, propagation, the hyperparameters alpha and beta).
     """
-    return partial_zipit(model_a, model_b, activations_a, activations_b, spec, zipped=tuple(spec.sizes), repeat=repeat, within=within)[0]
+    everything, options = tuple(spec.sizes), {"repeat": repeat, "within": within}
+    return partial_zipit(model_a, model_b, activations_a, activations_b, spec, zipped=everything, **options)[0]
 
 
 def partial_zipit(
@@ -92,20 +95,25 @@ def partial_zipit(
     if not 0 <= repeat <= 1 or not 0 <= within <= 1:
         raise ValueError(f"repeat is {repeat} and within {within}; both are in [0, 1]")
     if spec.blocks:
-        raise ValueError(f"the spec has attention heads {sorted(spec.blocks)}; ZipIt merges single units, use a permutation for heads")
+        raise ValueError(f"the spec has attention heads {sorted(spec.blocks)}; ZipIt merges units, use a permutation for heads")
     check_same_structure(model_a, model_b)
     spec.check(model_a)
     whole = set(zipped) == set(spec.sizes)
+    if unknown := sorted(set(zipped) - set(spec.sizes)):
+        raise ValueError(f"zipped names {unknown}, which the spec lacks; it has {sorted(spec.sizes)}")
     for key, axes in spec.axes.items():
         reads = {name for axis, name in enumerate(axes) if name is not None and (key, axis) in spec.reads}
         writes = {name for name in axes if name is not None} - reads
         if writes & set(zipped) and reads - set(zipped):
-            raise ValueError(f"{key!r} writes {sorted(writes)} from {sorted(reads - set(zipped))}, which is not zipped; zip from the input on")
+            left = sorted(reads - set(zipped))
+            raise ValueError(f"{key!r} writes {sorted(writes)} from {left}, which is not zipped; zip from the input on")
 
+    check_activations(spec, activations_a, activations_b)
     merge: list[dict[str, Tensor]] = [{}, {}]  # M_A, M_B by name
     unmerge: list[dict[str, Tensor]] = [{}, {}]  # U_A', U_B'
     for name in zipped:
-        u = zip_units(_correlation(activations_a, activations_b, name, spec.sizes.get(name)), repeat=repeat, within=within)
+        z = torch.cat([activations_a[name], activations_b[name]], dim=1)  # (samples, 2n)
+        u = zip_units(unit_correlation(z, z), repeat=repeat, within=within)
         m = (u / u.sum(dim=0)).T
         for i, (m_i, u_i) in enumerate(zip(m.chunk(2, dim=1), u.chunk(2, dim=0))):
             merge[i][name], unmerge[i][name] = m_i.to(_device(model_a)), u_i.T.to(_device(model_a))
@@ -154,19 +162,6 @@ def zip_units(correlation: Tensor, *, repeat: float = 0.3, within: float = 0.125
         similarity[i] = similarity[:, i] = repeat * torch.minimum(similarity[i], similarity[j])  # as close as its farthest unit
         allowed[i] = allowed[:, i] = allowed[i] & allowed[j]
     return u[:, alive]
-
-
-def _correlation(activations_a: Mapping[str, Tensor], activations_b: Mapping[str, Tensor], name: str, size: int | None) -> Tensor:
-    """Correlations of the 2n units over the samples; a unit that is constant correlates with nothing."""
-    for which, activations in (("a", activations_a), ("b", activations_b)):
-        if name not in activations or size is None or activations[name].shape != (len(activations_a[name]), size):
-            found = {key: tuple(value.shape) for key, value in activations.items()}
-            raise ValueError(f"activations_{which} must hold {name!r} with {size} units for the same samples; received {found}")
-    x = torch.cat([activations_a[name], activations_b[name]], dim=1).double()
-    x = x - x.mean(dim=0)
-    norm = x.norm(dim=0)
-    x = torch.where(norm > 0, x / norm, 0)
-    return x.T @ x
 
 
 def _device(model: StateDict) -> torch.device:

@@ -8,8 +8,9 @@ A permutation is an index tensor $p$ of shape (n,): unit $i$ of the result is un
 $P_{i, p_i} = 1$. Permutations of a whole network are a dict from permutation names to index tensors. In `transform` a permutation
 may also be a matrix of shape (new units, old units): the soft maps of optimal transport and of relaxed matching.
 
-Attention heads are blocks: a permutation of the units of queries and keys moves whole heads and reorders units within heads, and the
-permutation of the values moves the heads alike. `PermutationSpec.blocks` names the permutations that move the same blocks.
+Attention heads are blocks: a permutation of the units of queries and keys moves whole heads and reorders units within
+heads, and the permutation of the values moves the heads alike. `PermutationSpec.blocks` names the permutations that
+move the same blocks.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ class PermutationSpec:
 def permutation_spec(network: nn.Module, example_input: Tensor | tuple) -> PermutationSpec:
     """Return the spec of a network, found by tracing it with torch.fx on an example input.
 
-    An operation that the tracer does not know fixes every unit that enters it: the spec may then allow fewer permutations than the
-    network has, never one that changes its function. Inputs and outputs are never permuted.
+    An operation that the tracer does not know fixes every unit that enters it: the spec may then allow fewer
+    permutations than the network has, never one that changes its function. Inputs and outputs are never permuted.
 
     Raises:
         ValueError: torch.fx cannot trace the network's forward.
@@ -164,7 +165,7 @@ def unit_rows(spec: PermutationSpec, key: str, axis: int, tensor: Tensor) -> Ten
 
 
 def unit_similarity(spec: PermutationSpec, name: str, a: StateDict, b: StateDict, maps: Permutations) -> Tensor:
-    r"""Return $S_{ij}$, the inner product of all weights of unit i of `a` and unit j of `b`, the other axes of `b` mapped; (n, n).
+    r"""Return $S_{ij}$, the inner product of all weights of unit i of `a` and unit j of `b`, other axes of `b` mapped; (n, n).
 
     Its inner product with a permutation matrix is what that permutation adds to $\langle\theta_A, \pi(\theta_B)\rangle$.
     """
@@ -299,6 +300,21 @@ def match_units(spec: PermutationSpec, similarities: Mapping[str, Tensor], names
     }
 
 
+def nearest_permutations(spec: PermutationSpec, matrices: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    r"""Return the permutations of all layers that maximise $\langle P_l, M_l \rangle$ for given matrices $M_l$, (n, n).
+
+    For doubly stochastic matrices these are the closest permutations. Blocks are matched as wholes.
+
+    Example:
+        >>> nearest_permutations(PermutationSpec({"w": ("h",)}, {"h": 2}), {"h": torch.tensor([[0.4, 0.6], [0.6, 0.4]])})
+        {'h': tensor([1, 0])}
+    """
+    found: dict[str, Tensor] = {}
+    for names in spec.coordinates():
+        found |= match_units(spec, matrices, names)
+    return {name: found[name] for name in spec.sizes}
+
+
 # --- activations ----------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +340,32 @@ def unit_activations(
 def layer_activations(spec: PermutationSpec, network: nn.Module, state_dict: StateDict, inputs: Tensor) -> dict[str, Tensor]:
     """Return what every layer with a weight matrix writes into hidden units, by layer name, (samples, units)."""
     return {layer: value for _, layer, value in _watch_layers(spec, network, state_dict, inputs)[1]}
+
+
+def check_activations(spec: PermutationSpec, activations_a: Mapping[str, Tensor], activations_b: Mapping[str, Tensor]) -> None:
+    """Refuse activations that lack a permutation of the spec, have other numbers of units, or other samples in B than in A."""
+    for name, size in spec.sizes.items():
+        shapes = [tuple(x[name].shape) if name in x else None for x in (activations_a, activations_b)]
+        if None in shapes or shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][1] != size or not shapes[0][0]:
+            need = f"(samples, {size}) for both models, of the same samples"
+            raise ValueError(f"activations of {name!r} must be {need}; received {shapes[0]} and {shapes[1]}")
+
+
+def unit_correlation(z_a: Tensor, z_b: Tensor) -> Tensor:
+    """Return the correlations of the units over the samples, (units of A, units of B), in float64.
+
+    A unit that is constant correlates with nothing.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 0.0, 5.0], [-1.0, 1.0, 5.0], [1.0, 2.0, 5.0], [-1.0, 3.0, 5.0]])
+        >>> unit_correlation(z, z[:, 1:]).round(decimals=2)
+        tensor([[-0.4500,  0.0000],
+                [ 1.0000,  0.0000],
+                [ 0.0000,  0.0000]], dtype=torch.float64)
+    """
+    a, b = (z.double() - z.double().mean(dim=0) for z in (z_a, z_b))
+    a, b = (torch.where((norm := z.norm(dim=0)) > 0, z / norm, 0) for z in (a, b))
+    return a.T @ b
 
 
 def _watch_layers(spec: PermutationSpec, network: nn.Module, state_dict: StateDict, inputs: Tensor) -> tuple[list, list]:

@@ -1,9 +1,9 @@
 r"""How `permutation_spec` finds the permutations of a network: one pass over its torch.fx graph.
 
-Every axis of every tensor, parameters included, is a product of *atoms*: classes of units that must be permuted alike. An operation either
-carries atoms through (elementwise), ties the atoms of its operands together (a sum, a contraction), splits an atom (heads out of a
-width) or fixes it (slicing, inputs, outputs). An unknown operation fixes whatever enters it, which is always right: where nothing moves,
-nothing can go wrong. What is left free in the end are the permutations.
+Every axis of every tensor, parameters included, is a product of *atoms*: classes of units that must be permuted alike.
+An operation either carries atoms through (elementwise), ties the atoms of its operands together (a sum, a contraction),
+splits an atom (heads out of a width) or fixes it (slicing, inputs, outputs). An unknown operation fixes whatever enters
+it, which is always right: where nothing moves, nothing can go wrong. What is left free in the end are the permutations.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ class Value:
 
 
 ELEMENTWISE = frozenset(
-    "add sub rsub mul truediv div neg pow abs exp log sqrt rsqrt square relu relu_ gelu silu sigmoid tanh softplus leaky_relu elu hardtanh relu6 "
-    "mish clamp maximum minimum where masked_fill dropout softmax log_softmax gt lt ge le eq ne logical_not float to type type_as "
-    "contiguous clone detach iadd imul ones_like zeros_like".split()
+    "add sub rsub mul truediv div neg pow abs exp log sqrt rsqrt square relu gelu silu sigmoid tanh softplus leaky_relu elu "
+    "hardtanh relu6 mish clamp maximum minimum where masked_fill dropout softmax log_softmax gt lt ge le eq ne logical_not "
+    "float to type type_as contiguous clone detach iadd imul ones_like zeros_like".split()
 )
 REDUCTIONS = frozenset("mean sum amax amin var std prod".split())
 RESHAPES = frozenset("flatten unflatten reshape view".split())
@@ -151,10 +151,13 @@ class Tracing:
                 module = self.network.get_submodule(node.target)
                 values[node] = self.module(module, args, module(*strip(args), **strip(kwargs)))
             else:
-                name = node.target if node.op == "call_method" else node.target.__name__.rstrip("_")
-                function: Callable = (lambda x, *a, t=node.target, **k: getattr(x, t)(*a, **k)) if node.op == "call_method" else node.target
-                result = function(*strip(args), **strip(kwargs))
-                values[node] = self.operation(name, args, kwargs, result) if isinstance(result, Tensor) else self.other(name, args, result)
+                is_method = node.op == "call_method"
+                name = (node.target if is_method else node.target.__name__).strip("_")
+                plain = strip(args)
+                function: Callable = getattr(plain[0], node.target) if is_method else node.target
+                result = function(*plain[is_method:], **strip(kwargs))
+                tensor = isinstance(result, Tensor)
+                values[node] = self.operation(name, args, kwargs, result) if tensor else self.other(name, args, result)
 
     def attribute(self, target: str) -> Any:
         value: Any = self.network
@@ -188,7 +191,8 @@ class Tracing:
     # --- modules
 
     def module(self, module: nn.Module, args: tuple, result: Any) -> Value:
-        weight, bias = (self.parameter(getattr(module, n, None)) if isinstance(getattr(module, n, None), Tensor) else None for n in ("weight", "bias"))
+        own = {name: self.parameter(tensor) for name, tensor in module.named_parameters(recurse=False)}
+        weight, bias = own.get("weight"), own.get("bias")
         x, unify = args[0], self.atoms.unify
         if isinstance(module, nn.Linear):
             return self.linear(x, weight, bias, result)
@@ -356,8 +360,8 @@ def trace(network: nn.Module, example_input: Tensor | tuple) -> PermutationSpec:
         graph = fx.Tracer().trace(network)
     except Exception as error:  # torch.fx raises whatever the forward raises on a symbolic value
         raise ValueError(
-            f"torch.fx cannot trace {type(network).__name__}: {error}. Its forward must not branch on the values or shapes of tensors; "
-            "write the PermutationSpec by hand otherwise"
+            f"torch.fx cannot trace {type(network).__name__}: {error}. Its forward must not branch on the values or shapes "
+            "of tensors; write the PermutationSpec by hand otherwise"
         ) from error
     tracing = Tracing(network)
     tracing.run(graph, example_input if isinstance(example_input, tuple) else (example_input,))
@@ -407,7 +411,7 @@ def _is_embedding(network: nn.Module, key: str) -> bool:
 
 
 def _expressible(atoms: Atoms, dim: Dim, dims: list[Dim]) -> bool:
-    """True if an axis is one class, or a class of blocks and a class of units in them, followed by fixed neighbours only; else fix it."""
+    """True if an axis is one class, or blocks and units in them, followed by fixed neighbours only; else fix it."""
     leaves = atoms.leaves(dim)
     free = [a for a in leaves if not atoms.fixed[a]]
     fine = leaves[: len(free)] == free and len(free) <= 2 and len(set(free)) == len(free)

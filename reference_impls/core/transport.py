@@ -1,7 +1,7 @@
 r"""Optimal transport between the units of two layers: a soft correspondence, for layers of equal or different width.
 
-A transport plan $T$ of shape (n, m) says how much of unit j's mass goes to unit i; with uniform marginals its rows sum to $1/n$ and its
-columns to $1/m$. For equal widths the exact plan is a permutation divided by n.
+A transport plan $T$ of shape (n, m) says how much of unit j's mass goes to unit i; with uniform marginals its rows sum
+to $1/n$ and its columns to $1/m$. For equal widths the exact plan is a permutation divided by n.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ def transport_plan(cost: Tensor, *, reg: float = 0.0) -> Tensor:
     r"""Return the plan that moves uniform mass at the least cost, (n, m), in float64.
 
     $$
-    T = \arg\min_{T \ge 0} \langle T, C \rangle - \tau H(T) \quad\text{with } T \mathbf 1 = \tfrac1n \mathbf 1,\; T^\top \mathbf 1 = \tfrac1m \mathbf 1
+    T = \arg\min_{T \ge 0} \langle T, C \rangle - \tau H(T)
+    \quad\text{with } T \mathbf 1 = \tfrac1n \mathbf 1,\; T^\top \mathbf 1 = \tfrac1m \mathbf 1
     $$
 
     Args:
         cost: $C$, (n, m).
-        reg: $\tau$, weight of the entropy $H$, >= 0; 0 solves the problem exactly, more makes the plan softer (Sinkhorn's algorithm).
+        reg: $\tau$, weight of the entropy $H$, >= 0; 0 solves the problem exactly, more makes the plan softer
+            (Sinkhorn's algorithm).
 
     Raises:
         ImportError: POT, which solves it, is missing.
@@ -43,3 +45,17 @@ def transport_plan(cost: Tensor, *, reg: float = 0.0) -> Tensor:
     else:
         plan = ot.sinkhorn(rows, columns, matrix, reg, method="sinkhorn_log", numItermax=2000, warn=False)
     return plan.to(cost.device)
+
+
+def log_sinkhorn(logits: Tensor, max_iter: int = 20) -> Tensor:
+    """Return the logarithm of exp(logits) with rows and columns scaled in turn until they sum to one, (..., n, n).
+
+    Example:
+        >>> log_sinkhorn(torch.tensor([[0.0, 2.0], [2.0, 0.0]]).log()).exp()  # rows and columns of zeros and twos
+        tensor([[0., 1.],
+                [1., 0.]])
+    """
+    for _ in range(max_iter):
+        logits = logits - logits.logsumexp(dim=-1, keepdim=True)
+        logits = logits - logits.logsumexp(dim=-2, keepdim=True)
+    return logits

@@ -3,10 +3,9 @@ import torch
 from torch import nn
 
 from reference_impls.core import toy_zoo
-from reference_impls.core.permutation import (
-    PermutationSpec, apply_permutation, as_matrices, compose, identity, invert, match_units, permutation_spec, random_permutations,
-    solve_assignment, transform, unit_activations, unit_similarity,
-)  # fmt: skip
+from reference_impls.core.permutation import PermutationSpec, apply_permutation, as_matrices, compose, identity, invert
+from reference_impls.core.permutation import match_units, permutation_spec, random_permutations, solve_assignment, transform
+from reference_impls.core.permutation import unit_activations, unit_similarity
 
 
 class FlattenedConvNet(nn.Module):

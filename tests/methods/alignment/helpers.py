@@ -28,16 +28,22 @@ def average(a: StateDict, b: StateDict) -> StateDict:
     return {key: (a[key] + b[key]) / 2 if a[key].is_floating_point() else a[key] for key in a}
 
 
-def midpoint_barrier(network: nn.Module, a: StateDict, b: StateDict, split: toy_zoo.Split, merged: StateDict | None = None) -> float:
+def midpoint_barrier(
+    network: nn.Module, a: StateDict, b: StateDict, split: toy_zoo.Split, merged: StateDict | None = None
+) -> float:
     """Loss of the average (or of `merged`) minus the mean loss of the two models."""
     loss = lambda state_dict: toy_zoo.loss(network, state_dict, split).item()  # noqa: E731
     return loss(average(a, b) if merged is None else merged) - (loss(a) + loss(b)) / 2
 
 
 def count_recovered(
-    match: Callable[[StateDict, StateDict, int], dict[str, Tensor]], model: StateDict | None, spec: PermutationSpec, times: int = 100,
-    *, make: Callable[[int], StateDict] | None = None,
-) -> int:  # fmt: skip
+    match: Callable[[StateDict, StateDict, int], dict[str, Tensor]],
+    model: StateDict | None,
+    spec: PermutationSpec,
+    times: int = 100,
+    *,
+    make: Callable[[int], StateDict] | None = None,
+) -> int:
     """How often `match(model, permuted model, seed)` finds the inverse of a random permutation, all layers right."""
     count = 0
     for seed in range(times):

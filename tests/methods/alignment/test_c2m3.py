@@ -19,7 +19,8 @@ def mean(models):
 
 
 def test_three_models_by_hand():
-    # unit by unit (incoming, outgoing): (1, 5), (2, 6) | (2, 6), (1, 5) | (1.3, 5), (2, 6.3): means (1.1, 5), (2, 6.1) in some order
+    # unit by unit (incoming, outgoing): (1, 5), (2, 6) | (2, 6), (1, 5) | (1.3, 5), (2, 6.3): means (1.1, 5), (2, 6.1)
+    # in some order
     models = [model([1.0, 2.0], [5.0, 6.0]), model([2.0, 1.0], [6.0, 5.0]), model([1.3, 2.0], [5.0, 6.3])]
     merged = ri.c2m3(models, HIDDEN)
     units = sorted(zip(merged["first"].flatten().tolist(), merged["second"].flatten().tolist()))

@@ -18,15 +18,17 @@ def agreement(spec, a, b):
 
 
 def test_gradient_of_two_units_by_hand():
-    # with one layer f is linear, its gradient S = [[1*2 + 5*6, 1 + 25], [4 + 36, 2 + 30]] = [[32, 26], [40, 32]]: 26 + 40 > 32 + 32
+    # with one layer f is linear, its gradient S = [[1*2 + 5*6, 1 + 25], [4 + 36, 2 + 30]] = [[32, 26], [40, 32]]: 26 +
+    # 40 > 32 + 32
     a, b = model([1.0, 2.0], [5.0, 6.0]), model([2.0, 1.0], [6.0, 5.0])
     assert ri.frank_wolfe_matching(a, b, HIDDEN)["hidden"].tolist() == [1, 0]
     assert ri.frank_wolfe_matching(a, a, HIDDEN)["hidden"].tolist() == [0, 1]
 
 
 def test_two_layers_move_at_once():
-    # f of the four choices (P, Q), with W = [[1, 0], [0, 3]] in A and both its axes exchanged in B: keeping or exchanging both gives
-    # 1*3 + 3*1 = 6 or 1*1 + 3*3 = 10, one of them 0: coordinate descent from the identity cannot leave 6, Frank-Wolfe from the middle can
+    # f of the four choices (P, Q), with W = [[1, 0], [0, 3]] in A and both its axes exchanged in B: keeping or
+    # exchanging both gives 1*3 + 3*1 = 6 or 1*1 + 3*3 = 10, one of them 0: coordinate descent from the identity cannot
+    # leave 6, Frank-Wolfe from the middle can
     spec = PermutationSpec({"w": ("p", "q")}, {"p": 2, "q": 2})
     a, b = {"w": torch.tensor([[1.0, 0.0], [0.0, 3.0]])}, {"w": torch.tensor([[3.0, 0.0], [0.0, 1.0]])}
     stuck = ri.weight_matching(a, b, spec)

@@ -19,7 +19,8 @@ def mean(models):
 
 
 def test_scores_by_hand():
-    # scores of the second model's units: [[1*2 + 5*6, 1 + 25], [4 + 36, 2 + 30]] = [[32, 26], [40, 32]]: exchange, and all units agree
+    # scores of the second model's units: [[1*2 + 5*6, 1 + 25], [4 + 36, 2 + 30]] = [[32, 26], [40, 32]]: exchange, and
+    # all units agree
     one, two = model([1.0, 2.0], [5.0, 6.0]), model([2.0, 1.0], [6.0, 5.0])
     assert [p["hidden"].tolist() for p in graduated_assignment([one, two], HIDDEN)] == [[0, 1], [1, 0]]
     # a third model: units (1.3, 5) and (2, 6.3); means (1.1, 5) and (2, 6.1), in the first model's order

@@ -38,7 +38,10 @@ def test_the_ends_of_the_balance_are_the_two_single_spaces():
 @pytest.mark.parametrize("architecture", ["mlp", "conv", "vit"])
 def test_a_known_permutation_is_found(architecture):
     spec, trained = zoo_spec(architecture), toy_zoo.independent(architecture, 0).models[0]
-    match = lambda a, b, seed: ri.mudsc(a, b, *activations(architecture, (a, b), 100), spec, generator=generator(seed))  # noqa: E731
+
+    def match(a, b, seed):
+        return ri.mudsc(a, b, *activations(architecture, (a, b), 100), spec, generator=generator(seed))
+
     assert count_recovered(match, trained, spec, 20) == 20
 
 
@@ -65,7 +68,7 @@ def test_bad_input_is_refused():
     a, x = {"first": torch.eye(2)}, {"h": torch.randn(5, 2, generator=generator(0))}
     with pytest.raises(ValueError, match="balance is 1.5"):
         ri.mudsc(a, a, x, x, SPEC, balance=1.5)
-    with pytest.raises(ValueError, match="activations of 'h' need 2 units"):
+    with pytest.raises(ValueError, match=r"received \(5, 2\) and None"):
         ri.mudsc(a, a, x, {}, SPEC)
     with pytest.raises(ValueError, match="shape"):
         ri.mudsc(a, {"first": torch.eye(3)}, x, x, SPEC)

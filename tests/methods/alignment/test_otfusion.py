@@ -4,7 +4,8 @@ import torch
 import reference_impls as ri
 from reference_impls.alignment.otfusion import transport_maps
 from reference_impls.core import toy_zoo
-from reference_impls.core.permutation import PermutationSpec, apply_permutation, permutation_spec, random_permutations, unit_activations
+from reference_impls.core.permutation import PermutationSpec, apply_permutation, permutation_spec, random_permutations
+from reference_impls.core.permutation import unit_activations
 from tests.methods.alignment.helpers import count_recovered, generator, midpoint_barrier, zoo_spec
 
 
@@ -23,8 +24,9 @@ def test_two_units_exchanged_by_hand():
 
 
 def test_three_units_onto_two_by_hand():
-    # B: 2, 1, 1, a third of the mass each, onto halves: unit 1 takes 1/2 from the 1s, unit 2 the last 1/6 of them and the 1/3 of the 2:
-    # (1/6 * 1 + 1/3 * 2) / (1/2) = 5/3; columns alike: 30 and 30 have mean 30, (1/6 * 30 + 1/3 * 60) * 2 = 50
+    # B: 2, 1, 1, a third of the mass each, onto halves: unit 1 takes 1/2 from the 1s, unit 2 the last 1/6 of them and
+    # the 1/3 of the 2: (1/6 * 1 + 1/3 * 2) / (1/2) = 5/3; columns alike: 30 and 30 have mean 30, (1/6 * 30 + 1/3 * 60)
+    # * 2 = 50
     fused = ri.otfusion(model([1.0, 2.0], [0.0, 0.0]), model([2.0, 1.0, 1.0], [60.0, 30.0, 30.0]), spec_of(2), t=1.0)
     assert fused["first"].flatten().tolist() == pytest.approx([1.0, 5 / 3])
     assert fused["second"].flatten().tolist() == pytest.approx([30.0, 50.0])

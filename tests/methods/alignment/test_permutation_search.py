@@ -52,7 +52,8 @@ def test_it_lowers_the_barrier_and_matching_a_wide_network_beats_it(seed):
         (a, b), (inputs, targets) = family.models, family.task.train
         spec = permutation_spec(family.network, inputs[:2])
         loss_fn = lambda model, f=family, s=(inputs[:200], targets[:200]): toy_zoo.loss(f.network, model, s)  # noqa: E731
-        barrier = lambda p: midpoint_barrier(family.network, a, apply_permutation(spec, p, b), family.task.test)  # noqa: B023, E731
+        moved = lambda p: apply_permutation(spec, p, b)  # noqa: B023, E731
+        barrier = lambda p: midpoint_barrier(family.network, a, moved(p), family.task.test)  # noqa: B023, E731
         found = ri.permutation_search(a, b, spec, loss_fn, num_steps=600)
         barriers[width] = barrier({}), barrier(found.permutations), barrier(ri.weight_matching(a, b, spec))
     assert all(searched < 0.5 * naive for naive, searched, _ in barriers.values())

@@ -23,9 +23,9 @@ def repaired(a, b, **options):
 
 @pytest.mark.parametrize("coefficients", ["measured", "closed form"])
 def test_scale_and_shift_by_hand(coefficients):
-    # unit 1: std 3 and 1, means 4 and 0; interpolated at t = 1/4 its weight is 3 * 3/4 - 1/4 = 2, its std should be 3 * 3/4 + 1/4 = 2.5,
-    # so the scale is 5/4; its mean 3 should stay 3: bias 3 + (1 - 5/4) * ... = 5/4 * 3 + (3 - 5/4 * 3) = 3
-    # unit 2: weights 1 and 1 agree, nothing to do
+    # unit 1: std 3 and 1, means 4 and 0; interpolated at t = 1/4 its weight is 3 * 3/4 - 1/4 = 2, its std should be 3 *
+    # 3/4 + 1/4 = 2.5, so the scale is 5/4; its mean 3 should stay 3: bias 3 + (1 - 5/4) * ... = 5/4 * 3 + (3 - 5/4 * 3)
+    # = 3 unit 2: weights 1 and 1 agree, nothing to do
     merged = repaired(model([3.0, 1.0], (4.0, 0.0)), model([-1.0, 1.0]), t=0.25, coefficients=coefficients)
     assert merged["0.weight"].flatten().tolist() == pytest.approx([2.5, 1.0])
     assert merged["0.bias"].tolist() == pytest.approx([3.0, 0.0]) and merged["2.bias"].item() == 0.5

@@ -11,9 +11,10 @@ A, B = {"first": torch.tensor([[1.0], [2.0]])}, {"first": torch.tensor([[1.0], [
 
 
 def test_one_step_by_hand():
-    # weight matching keeps the order: 1 * 1 + 2 * 3 = 7 > 5. The loss wants the first unit of the average large and the second small: at
-    # (1, 2.5) it is 1.5, and its gradient (-1, 1) moves the free weights (1, 2) by Adam's lr 0.6 to (1.6, 1.4), which exchanges B's units:
-    # 1.6 * 1 + 1.4 * 3 = 5.8 < 1.6 * 3 + 1.4 * 1 = 6.2. The average is then (2, 1.5), the loss -0.5
+    # weight matching keeps the order: 1 * 1 + 2 * 3 = 7 > 5. The loss wants the first unit of the average large and the
+    # second small: at (1, 2.5) it is 1.5, and its gradient (-1, 1) moves the free weights (1, 2) by Adam's lr 0.6 to
+    # (1.6, 1.4), which exchanges B's units: 1.6 * 1 + 1.4 * 3 = 5.8 < 1.6 * 3 + 1.4 * 1 = 6.2. The average is then (2,
+    # 1.5), the loss -0.5
     loss_fn = lambda model: (model["first"][1] - model["first"][0]).sum()  # noqa: E731
     seen = []
     found = ri.ste_matching(A, B, HIDDEN, loss_fn, num_steps=1, lr=0.6, progress=lambda step, value: seen.append(value))
@@ -44,7 +45,8 @@ def test_it_lowers_the_barrier_below_weight_matching(seed):
         inputs, targets = family.task.train
         spec = permutation_spec(family.network, inputs[:2])
         loss_fn = lambda model, f=family, s=(inputs[:300], targets[:300]): toy_zoo.loss(f.network, model, s)  # noqa: E731
-        barrier = lambda p: midpoint_barrier(family.network, a, apply_permutation(spec, p, b), family.task.test)  # noqa: B023, E731
+        moved = lambda p: apply_permutation(spec, p, b)  # noqa: B023, E731
+        barrier = lambda p: midpoint_barrier(family.network, a, moved(p), family.task.test)  # noqa: B023, E731
         assert barrier(ri.ste_matching(a, b, spec, loss_fn, num_steps=30)) < left * barrier(ri.weight_matching(a, b, spec))
 
 

@@ -3,7 +3,8 @@ import torch
 
 import reference_impls as ri
 from reference_impls.core import toy_zoo
-from reference_impls.core.permutation import PermutationSpec, apply_permutation, layer_activations, permutation_spec, random_permutations
+from reference_impls.core.permutation import PermutationSpec, apply_permutation, layer_activations, permutation_spec
+from reference_impls.core.permutation import random_permutations
 from tests.methods.alignment.helpers import average, generator, midpoint_barrier, zoo_spec
 
 # a stream of two units, written by `embed` and by `branch`, read by `branch` and `head`
@@ -15,12 +16,13 @@ X = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 
 
 def stream_model(embed, branch, head):
-    return {"embed.weight": torch.tensor(embed)[:, None], "branch.weight": torch.tensor(branch), "head.weight": torch.tensor([head])}
+    inner = {"embed.weight": torch.tensor(embed)[:, None], "branch.weight": torch.tensor(branch)}
+    return inner | {"head.weight": torch.tensor([head])}
 
 
 def test_maps_at_a_residual_connection_by_hand():
-    # the embedding's units correspond crosswise, the branch's straight: the branch reads crosswise and writes straight; what follows reads
-    # with the average of both maps, halves everywhere for skip = 1/2, crosswise for skip = 1
+    # the embedding's units correspond crosswise, the branch's straight: the branch reads crosswise and writes straight;
+    # what follows reads with the average of both maps, halves everywhere for skip = 1/2, crosswise for skip = 1
     a = stream_model([0.0, 0.0], [[0.0, 0.0], [0.0, 0.0]], [0.0, 0.0])
     b = stream_model([1.0, 2.0], [[1.0, 2.0], [3.0, 4.0]], [5.0, 7.0])
     of_a, of_b = {"embed": X, "branch": X}, {"embed": X.flip(1), "branch": X}
@@ -41,15 +43,15 @@ def test_entropy_is_in_units_of_the_mean_cost():
         assert fused["first.weight"].flatten().tolist() == pytest.approx([1 - share, share], abs=1e-4)
 
 
-def activations(network, spec, *models):
-    inputs = toy_zoo.digits().train[0][:100]
+def activations(network, spec, *models, count=100):
+    inputs = toy_zoo.digits().train[0][:count]
     return [layer_activations(spec, network, m, inputs) for m in models]
 
 
 def test_a_permuted_transformer_comes_back_100_of_100():
     family, spec = toy_zoo.independent("vit", 0), zoo_spec("vit")
     a = family.models[0]
-    (of_a,) = activations(family.network, spec, a)
+    (of_a,) = activations(family.network, spec, a, count=10)
     names = {f"{layer}.weight": next(p for p in spec.axes[f"{layer}.weight"] if p) for layer in of_a}
     for seed in range(100):
         drawn = random_permutations(spec, generator(seed))
@@ -78,7 +80,10 @@ def test_widths_may_differ_and_a_few_steps_of_training_show_what_was_kept(seed):
     fused = ri.transformer_otfusion(narrow.models[0], wide.models[0], of_narrow, of_wide, spec)
     cut = {key: wide.models[0][key][tuple(slice(n) for n in v.shape)] for key, v in narrow.models[0].items()}
     loss = lambda m: toy_zoo.loss(narrow.network, m, narrow.task.test).item()  # noqa: E731
-    tune = lambda m: toy_zoo.train(narrow.network, m, narrow.task.train, num_steps=30, lr=3e-3, generator=generator(0))  # noqa: E731
+
+    def tune(m):
+        return toy_zoo.train(narrow.network, m, narrow.task.train, num_steps=30, lr=3e-3, generator=generator(0))
+
     assert loss(fused) > 1.5  # without training the fused network is next to useless, unlike equal widths
     assert loss(tune(fused)) < 0.75 * loss(tune(average(narrow.models[0], cut)))
 

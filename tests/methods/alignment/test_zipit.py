@@ -33,6 +33,14 @@ def test_greedy_groups_by_hand():
     assert groups(zip_units(correlation, within=0.0)) == [(0, 2), (1, 3)]
 
 
+def test_greedy_pairs_need_not_be_the_best_ones():
+    correlation = symmetric({(0, 1): 0.9, (0, 2): 0.8, (1, 3): 0.7, (2, 3): 0.1, (0, 3): 0.0, (1, 2): 0.0})
+    pairs = groups(zip_units(correlation, repeat=0.0, within=1.0))
+    assert pairs == [(0, 1), (2, 3)]
+    total = lambda pairs: sum(correlation[pair].item() for pair in pairs)  # noqa: E731
+    assert total(pairs) == pytest.approx(1.0) and total([(0, 2), (1, 3)]) == pytest.approx(1.5)  # the best of the three matchings
+
+
 def test_repeat_holds_groups_back():
     # 0 and 1 merge first (0.9); with 2 the group correlates min(0.8, 0.7) = 0.7 > 0.6 of 2 and 3, but 0.3 * 0.7 < 0.6
     correlation = symmetric({(0, 1): 0.9, (0, 2): 0.8, (1, 2): 0.7, (2, 3): 0.6})
@@ -41,8 +49,8 @@ def test_repeat_holds_groups_back():
 
 
 def test_merged_weights_by_hand():
-    # A's units 0 and 1 fire together, B's too: incoming weights (1 + 3) / 2 and (5 + 7) / 2; the next layer reads the group in place of
-    # either: 1 + 2 and 3 + 4, and the output is the average of both models': halves of them
+    # A's units 0 and 1 fire together, B's too: incoming weights (1 + 3) / 2 and (5 + 7) / 2; the next layer reads the
+    # group in place of either: 1 + 2 and 3 + 4, and the output is the average of both models': halves of them
     one, two = torch.tensor([[1.0, 1.0], [0.0, 0.0], [2.0, 2.0]]), torch.tensor([[1.0, 1.0], [2.0, 2.0], [0.0, 0.0]])
     merged = ri.zipit(model([1.0, 3.0], [1.0, 2.0]), model([5.0, 7.0], [3.0, 4.0]), {"h": one}, {"h": two}, SPEC, within=1.0)
     assert merged["first"].flatten().tolist() == [2.0, 6.0] and merged["head"].flatten().tolist() == [1.5, 3.5]
@@ -95,7 +103,7 @@ def test_bad_input_is_refused():
     a, x = model([1.0, 2.0], [3.0, 4.0]), {"h": torch.zeros(3, 2)}
     with pytest.raises(ValueError, match="within 2"):
         ri.zipit(a, a, x, x, SPEC, within=2)
-    with pytest.raises(ValueError, match="activations_b must hold 'h' with 2 units"):
+    with pytest.raises(ValueError, match=r"activations of 'h' must be \(samples, 2\) for both models"):
         ri.zipit(a, a, x, {"h": torch.zeros(3, 1)}, SPEC)
     with pytest.raises(ValueError, match="attention heads"):
         ri.zipit(a, a, x, x, PermutationSpec(SPEC.axes, SPEC.sizes, blocks={("h",): 2}))

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reference_impls.reuse.graph_reprogramming import GraphNetwork
+
 
 class Conditional(nn.Module):
     """A perceptron of two hidden layers on a vector and a class label: generator or discriminator of a toy GAN."""
@@ -89,6 +91,12 @@ def seeded(seed: int, make):
 
 
 VALUES: dict[str, Any] = {
+    "graph_reprogramming": {
+        "network": lambda device: seeded(0, lambda: GraphNetwork(4, 5, 4)).to(device),
+        "features": lambda device: torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).to(device),
+        "adjacency": lambda device: (1 - torch.eye(6)).to(device),
+        "targets": lambda device: torch.tensor([0, 1, 0, 1, -1, 0], device=device),
+    },
     "speech_reprogramming": {
         "encoder": lambda device: speech_encoder(0, 4, 6).to(device),
         "batches": spoken,

@@ -25,4 +25,10 @@ def metrics(device):
     return [lambda m, t=t: -sum(((m[k].float() - t[k].float()) ** 2).sum().item() for k in t) for t in targets]
 
 
-VALUES = {"metrics": metrics, "adapters": adapters, "task_batches": task_batches}
+def fitness(device):
+    """How low the toy network's loss is."""
+    loss_fn = network_inputs(device)["loss_fn"]
+    return lambda m: -float(loss_fn(m).detach())
+
+
+VALUES = {"fitness": fitness, "metrics": metrics, "adapters": adapters, "task_batches": task_batches}

@@ -91,6 +91,10 @@ def seeded(seed: int, make):
 
 
 VALUES: dict[str, Any] = {
+    "task_driven_reprogramming": {
+        "network": lambda device: seeded(1, lambda: nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 5))).to(device),
+        "student": lambda device: seeded(2, lambda: nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3), nn.Linear(3, 3))).to(device),
+    },
     "graph_reprogramming": {
         "network": lambda device: seeded(0, lambda: GraphNetwork(4, 5, 4)).to(device),
         "features": lambda device: torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).to(device),

@@ -60,6 +60,12 @@ VALUES: dict[str, Any] = {
         "student": lambda device: staged((4, 6, 3), 3, device),
         "sub_tasks": lambda device: [[(0, (0, 1)), (1, (0, 1))], [(0, (2,))]],
     },
+    "mergedistill": {
+        "networks": lambda device: [language_model(4, 1, device), language_model(5, 2, device)],
+        "student": lambda device: language_model(6, 3, device),
+        "corpora": lambda device: [["abc", "cab"], ["abca", "b"]],
+        "tokenizers": lambda device: [Tokenizer((*t.pieces, "[MASK]")) for t in (LETTERS, PAIRS)],
+    },
     "ofa_kd": {"student": lambda device: staged((4, 6, 5, 3), 3, device)},
     "fusechat": {
         "network": lambda device: language_model(3, 0, device),

@@ -31,6 +31,8 @@ INVERSE = {
 }
 HOW = {"builds on": "Builds on", "refines": "Refines", "compares with": "Compares with", "special case of": "Special case of"}
 RELATED_PAPERS = 6
+LIBRARIES = ("mergekit", "FusionBench", "PEFT", "MergeLM")  # of many methods; what else was compared is the code of a paper
+VERDICTS = {"same": "the same", "option": "the same with an option", "differs": "different, with the reason stated"}
 
 Page = tuple[str, str]  # path from the docs folder, and its Markdown
 
@@ -49,6 +51,7 @@ class Pages:
     def all(self) -> Iterator[Page]:
         yield self.home()
         yield self.method_table()
+        yield self.parity_table()
         yield from map(self.method, sorted(self.catalog.methods))
         yield self.paper_index()
         yield from map(self.paper, sorted(self.catalog.papers))
@@ -108,6 +111,13 @@ class Pages:
             for id in sorted(c.methods)
             if c.implementation(id)
         }
+
+    @cached_property
+    def parity(self) -> list[dict]:
+        """What the comparison with the recorded outputs of other libraries found; a test keeps the file current."""
+        file = self.catalog.root / "tests" / "parity" / "matrix.json"
+        rows = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+        return [row for row in rows if row["method"] in self.catalog.methods]
 
     @cached_property
     def places_in_lists(self) -> dict[tuple[str, str], list[tuple[str, int, str]]]:
@@ -190,6 +200,23 @@ class Pages:
             "paper_label": f"{_short_authors(paper)}, {paper.year}" if paper else None,
         }
 
+    def parity_table(self) -> Page:
+        """All comparisons by library: those for several methods by name, the code of single papers together."""
+        libraries, papers = defaultdict(list), []
+        counts: Counter[str] = Counter()
+        for row in self.parity:
+            counts[row["verdict"]] += row["cases"]
+            (libraries[row["library"]] if row["library"].split()[0] in LIBRARIES else papers).append(row)
+        groups = sorted(libraries.items(), key=lambda group: LIBRARIES.index(group[0].split()[0]))
+        return self.render(
+            "parity.md.j2",
+            "catalog/parity.md",
+            groups=[*groups, ("Code of the papers", papers)] if papers else groups,
+            counts=[(VERDICTS[verdict], counts[verdict]) for verdict in VERDICTS],
+            total=counts.total(),
+            methods=len({row["method"] for row in self.parity}),
+        )
+
     def method(self, id: str) -> Page:
         c, method = self.catalog, self.catalog.methods[id]
         code = self.implementations.get(id)
@@ -209,6 +236,7 @@ class Pages:
             glance=_glance(method),
             code=code,
             imports=f"import torch\n\nfrom {code.path[:-3].replace('/', '.')} import {id}\n\n" if code else "",
+            parity=[row for row in self.parity if row["method"] == id],
             related={how: list(links.items()) for how, links in related.items()},
             introduced_by=method.introduced_by if paper else None,
             papers=[other for other in method.papers if other in c.papers],
@@ -458,6 +486,15 @@ class Here:
             linked = part in self.pages.catalog.taxonomy
             out.append(self.link("taxonomy", part) if linked else _spaced(part))
         return Markup("".join(out))
+
+    def difference(self, method: str, topic: str) -> Markup:
+        """A link to a statement of how implementations of a method differ."""
+        topics = [point.topic for point in self.pages.catalog.methods[method].differs]
+        if topic not in topics:
+            return escape.text(topic)
+        place = f"#differs-{topics.index(topic) + 1}"
+        path = f"catalog/methods/{method}.md"
+        return Markup(f"[{escape.text(topic)}]({place if path == self.path else self.up + path + place})")
 
     def paper_line(self, id: str) -> Markup:
         return Markup(f'{self.link("papers", id)}<span class="by">{self.pages.bylines[id]}</span>')

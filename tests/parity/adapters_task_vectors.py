@@ -54,14 +54,14 @@ def peft_magnitude_prune(case: Case) -> Outcome:
 
 
 def mergelm_magnitude(case: Case) -> Outcome:
-    """It drops int(rate * n) entries of each tensor, so that the number kept is rounded up: our density says that number."""
+    """It drops int(d * (1 - K)) entries of each tensor, so that the number kept is rounded up: our density says that number."""
     p, base, model = case.params, case.inputs["base"], case.inputs["models"][0]
     scaling_coef = 1 / (1 - p["weight_mask_rate"]) if p["use_weight_rescale"] else 1.0
     merged = {}
     for key, tensor in base.items():
         density = 1 - int(tensor.numel() * p["weight_mask_rate"]) / tensor.numel()
         merged |= ri.breadcrumbs({key: tensor}, [{key: model[key]}], density=density, gamma=0.0, scaling_coef=scaling_coef)
-    option = named(gamma=0.0) + ", number kept rounded up" + (", scaling_coef=1/density" if p["use_weight_rescale"] else "")
+    option = named(gamma=0.0) + ", density=ceil(d*K)/d" + (", scaling_coef=1/K" if p["use_weight_rescale"] else "")
     return Outcome("breadcrumbs", {"merged": merged}, option=option)
 
 

@@ -51,6 +51,9 @@ def peft_ties(case: Case) -> Outcome:
 # --- one threshold for all: the authors' code and its descendants -------------------------------------------------
 
 
+ONE_MORE = "density=(int(d*K)+1)/d"
+
+
 def size_of(case: Case) -> int:
     return sum(t.numel() for t in case.inputs["base"].values())
 
@@ -62,7 +65,7 @@ def global_ties(case: Case, kept: int, output: str, **options: Any) -> Outcome:
     models = [{k: start[k] + tau[k] for k in sorted(base)} for tau in taus]
     merged = ri.ties_merging({k: start[k] for k in sorted(base)}, models, density=kept / size_of(case), **options)
     aggregate = None if options.get("aggregate", "mean") == "mean" else options["aggregate"]
-    return Outcome("ties_merging", {output: merged}, option=", ".join(filter(None, ["one entry more than density", named(aggregate=aggregate)])))
+    return Outcome("ties_merging", {output: merged}, option=", ".join(filter(None, [ONE_MORE, named(aggregate=aggregate)])))
 
 
 def ties_official_ties(case: Case) -> Outcome:
@@ -88,7 +91,7 @@ def fusionbench_ties_trim(case: Case) -> Outcome:
     taus, size = updates(case), size_of(case)
     density = (int(size * case.params["K"]) + 1) / size
     trimmed = [ri.ties_merging(zeros_like(tau), [tau], density=density) for tau in taus]
-    return Outcome("ties_merging", {"trimmed": trimmed}, option="one entry more than density")
+    return Outcome("ties_merging", {"trimmed": trimmed}, option=ONE_MORE)
 
 
 def mergelm_ties(case: Case) -> Outcome:

@@ -17,6 +17,7 @@ KINDS = {
     "notation": "guide/notation/",
     "chooser": "guide/which-method/",
     "methods": "catalog/methods/",
+    "parity": "catalog/parity/",
     "method": "catalog/methods/ties_merging/",
     "paper": "catalog/papers/yadav2023ties/",
     "papers": "catalog/papers/",

@@ -1,3 +1,4 @@
+import json
 import re
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ from tests.site.building import ROOT
 from tools import escape
 from tools.catalog import CatalogError, load
 from tools.docstrings import read_implementation
-from tools.pages import Pages
+from tools.pages import VERDICTS, Pages
 from tools.site import main, write
 
 TOY = ROOT / "tests" / "toy_catalog"
@@ -149,6 +150,30 @@ def test_a_parameter_of_every_public_function_is_documented():
     for code in pages.implementations.values():
         for parameter in code.main.parameters:
             assert parameter.meaning, f"{code.path}: {parameter.name} has no meaning under Args"
+
+
+def test_every_comparison_with_another_library_is_on_both_pages(toy, real):
+    assert "Nothing has been compared yet" in toy["catalog/parity.md"] and "{ #parity" not in toy["catalog/methods/ties_merging.md"]
+    rows = json.loads((ROOT / "tests" / "parity" / "matrix.json").read_text(encoding="utf-8"))
+    text = real["catalog/parity.md"]
+    for row in rows:
+        page = real[f"catalog/methods/{row['method']}.md"]
+        assert f"](../catalog/methods/{row['method']}.md)" in text and "\n## Compared with other libraries {" in page
+        for place in (text, page):
+            assert str(escape.text(row["detail"])) in place and all(str(escape.text(name)) in place for name in row["called"])
+        assert row["verdict"] != "differs" or re.search(rf"differs</span> \[{re.escape(str(escape.text(row['detail'])))}\]\(#differs-\d+\)", page)
+    for verdict, words in VERDICTS.items():
+        count = sum(row["cases"] for row in rows if row["verdict"] == verdict)
+        assert f"<dd>{count}</dd><dt>{words}</dt>" in text
+
+
+def test_what_a_comparison_found_is_escaped():
+    pages, bad = Pages(load(TOY.parent, TOY.name)), '<script>alert("x")</script> [x](javascript:y) | {{ z }}'
+    row = {"method": "ties_merging", "library": bad, "detail": bad, "called": [bad], "cases": 1, "rtol": 0.1}
+    pages.parity = [{**row, "verdict": verdict} for verdict in VERDICTS]
+    for _, page in (pages.parity_table(), pages.method("ties_merging")):
+        for active in ("<script", "](javascript", "{{ z"):
+            assert active not in page
 
 
 def test_counts_on_the_home_page_are_computed(toy):

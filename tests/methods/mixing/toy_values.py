@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tests.methods.toy_values import network_inputs
+from tests.methods.toy_values import network_inputs, toy_network
 
 
 class BlockNet(nn.Module):
@@ -61,6 +61,9 @@ def fitness(device):
 
 
 VALUES = {
+    "anchor": lambda device: toy_network(1, device),
+    "augmenting": lambda device: toy_network(2, device),
+    "connections": lambda device: [("first", "first")],
     "embed": lambda device: linear(4, 6, 0, device),
     "layers": lambda device: [nn.Sequential(linear(6, 6, seed, device), nn.Tanh()) for seed in (1, 2, 3, 4)],
     "head": lambda device: linear(6, 3, 5, device),

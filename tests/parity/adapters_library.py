@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import reference_impls as ri
+from reference_impls.task_vectors.iso_c import iso_cts
 from reference_impls.task_vectors.ram import ram_plus
-from tests.parity.adapters import Outcome
+from tests.parity.adapters import Outcome, updates, zeros_like
 from tests.parity.load import Case
 
 # --- Model Breadcrumbs ------------------------------------------------------------------------------------------
@@ -81,3 +85,32 @@ def mergekit_nearswap(case: Case) -> Outcome:
 
 def mergekit_arcee_fusion(case: Case) -> Outcome:
     return Outcome("arcee_fusion", {"merged": ri.arcee_fusion(*case.inputs["models"])})
+
+
+# --- singular vectors: TSV-Merge and isotropic merging ----------------------------------------------------------
+
+
+def spectral(case: Case, name: str, method: Callable[..., Any], option: str = "", **options: Any) -> Outcome:
+    taus = updates(case)
+    return Outcome(name, {"merged_update": method(zeros_like(taus[0]), taus, **options)}, option=option)
+
+
+def fusionbench_tsvm(case: Case) -> Outcome:
+    return spectral(case, "tsv_merging", ri.tsv_merging)
+
+
+def fusionbench_tsvm_lossless(case: Case) -> Outcome:
+    return spectral(case, "tsv_merging", ri.tsv_merging, option="lossless=True", lossless=True)
+
+
+def fusionbench_iso_c(case: Case) -> Outcome:
+    return spectral(case, "iso_c", ri.iso_c)
+
+
+def fusionbench_iso_cts(case: Case) -> Outcome:
+    return spectral(case, "iso_c", iso_cts, option="iso_cts", common_fraction=case.params["common_space_fraction"])
+
+
+tsv_official_tsvm = fusionbench_tsvm
+iso_official_iso_c = fusionbench_iso_c
+iso_official_iso_cts = fusionbench_iso_cts

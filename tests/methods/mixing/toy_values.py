@@ -55,12 +55,24 @@ def linear(inputs, outputs, seed, device):
     return layer.to(device)
 
 
+def layer_lists(device):
+    wide, deep = ((4, 7, 3), (4, 5, 6, 3))
+    build = lambda sizes: [  # noqa: E731
+        layer
+        for i, (a, b) in enumerate(zip(sizes, sizes[1:]))
+        for layer in (linear(a, b, i + len(sizes), device), nn.ReLU())
+    ][:-1]
+    return [build(wide), build(deep)]
+
+
 def fitness(device):
     batches = network_inputs(device)["batches"]
     return lambda network: -sum(nn.functional.cross_entropy(network(x), y).item() for x, y in batches)
 
 
 VALUES = {
+    "layer_lists": layer_lists,
+    "inputs": lambda device: torch.cat([x for x, _ in network_inputs(device)["batches"]]),
     "anchor": lambda device: toy_network(1, device),
     "augmenting": lambda device: toy_network(2, device),
     "connections": lambda device: [("first", "first")],

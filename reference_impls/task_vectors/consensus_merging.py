@@ -41,7 +41,7 @@ def consensus_merging(
         base: $\theta_0$, the pre-trained model that all the others were fine-tuned from.
         finetuned: $\theta_1 \dots \theta_n$, n >= 1.
         min_tasks: $k$, >= 0, number of tasks that must select a parameter: 0 keeps everything, 1 removes catastrophic weights,
-            2 selfish ones as well, more than n leaves the base. Default 2: Sec. 5, both kinds are removed.
+            2 selfish ones as well, more than n leaves the base. Default 2: both kinds are removed, as in the paper.
         threshold: $\lambda_t$ of the masks, >= 0, one number for all tasks or one per task. Default 0.4, as in `tall_masks`.
         scaling_coef: $\alpha$, multiplies the masked multi-task vector. Default 1.0: the sum itself.
         merge: how the multi-task vector is made, "sum" or "ties", as in `tall_masks`. Default "sum".
@@ -61,7 +61,7 @@ def consensus_merging(
         {'w': tensor([0., 4.])}
 
     References:
-        wang2024localizing, Sec. 5 (consensus merging).
+        wang2024localizing (consensus merging); authors' code at 088dc81.
     """
     if min_tasks < 0:
         raise ValueError(f"min_tasks is {min_tasks}; it is a number of tasks, at least 0")

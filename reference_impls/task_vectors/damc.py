@@ -55,7 +55,7 @@ def damc(
         {'up.weight': tensor([1.5000]), 'image.up.weight': tensor([1.]), 'audio.up.weight': tensor([3.])}
 
     References:
-        chen2024model, Sec. 3 (parameter decoupling, adaptive adjustment).
+        chen2024model (DAMC: parameter decoupling, adaptive adjustment).
     """
     return naive_mc(models, shared=shared, weights=weights)
 

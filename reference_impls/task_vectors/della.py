@@ -59,9 +59,9 @@ def della(
             0 is DARE. Default 0.14: the window size in the same README.
         scaling_coef: $\lambda$. Default 1.1: the same README.
         merge: "elect" elects signs and averages what agrees (the paper); "sum" adds the task vectors up
-            (della_linear of mergekit). Default "elect": Sec. 3.
+            (della_linear of mergekit). Default "elect".
         rescale: "probability" divides by the entry's own probability (the paper); "mass" multiplies each tensor by its L1 norm
-            before over after the drop (mergekit); "none". Default "probability": Sec. 3.
+            before over after the drop (mergekit); "none". Default "probability": the paper.
         weights: one factor per model, applied before the election, which then divides by the weights of what agrees.
             Default None: all 1.
         generator: source of the masks. Default None: a new one with seed 0.
@@ -83,7 +83,7 @@ def della(
         (tensor([0., 4.]), tensor(True))
 
     References:
-        deep2024della, Sec. 3 (drop, elect, fuse).
+        deep2024della (drop, elect, fuse); authors' code at 0641b61.
     """
     if merge not in ("elect", "sum"):
         raise ValueError(f"merge is {merge!r}; it is one of elect, sum")

@@ -8,7 +8,7 @@ then mended twice: centres are shorter than their members, and a LoRA of more un
 Notation: A_t (r, n) and B_t (m, r) the factors of LoRA t, u = [a; b] a unit of n + m numbers, k the number of clusters, c_j the centre of
 cluster C_j.
 
-Departures: the paper's equations for the two factors of the reweighting were not at hand; here each centre gets the mean
+Departures: the paper's equations for the two factors of the reweighting are not confirmed; here each centre gets the mean
 norm of its members, and the output the factor sqrt(r / k). Both can be switched off.
 """
 
@@ -62,7 +62,7 @@ def lora_lego(
                 [0., 2.]])
 
     References:
-        zhao2025lego, Sec. 4 (rank-wise clustering, dual reweighting).
+        zhao2025lego (rank-wise clustering, dual reweighting).
     """
     if not adapters:
         raise ValueError("received no adapters; at least one is needed")

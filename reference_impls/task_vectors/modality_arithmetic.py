@@ -46,7 +46,7 @@ def modality_arithmetic(base: StateDict, finetuned: Sequence[StateDict], *, scal
         {'lower': tensor([0.5000]), 'upper': tensor([13.])}
 
     References:
-        sung2023multimodal, Sec. 3 (merging methods).
+        sung2023multimodal (modality arithmetic); authors' code at 2413e4e.
     """
     if not finetuned:
         raise ValueError("received no models; at least one modality is needed")

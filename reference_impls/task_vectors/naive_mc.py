@@ -32,7 +32,7 @@ def naive_mc(
         models: multimodal models, n >= 1: the names of the language model are common to all, those of encoders and connectors
             belong to one model each ("image.encoder.weight").
         shared: tells by name whether a tensor belongs to the language model. Default None: what all the models have.
-        weights: $w_i$ of the language models. Default None: 1/n each, the mean (Sec. 3).
+        weights: $w_i$ of the language models. Default None: 1/n each, the mean.
 
     Returns:
         A state dict with the averaged language model and all the encoders and connectors.
@@ -49,7 +49,7 @@ def naive_mc(
         {'image.encoder': tensor([7.]), 'language.weight': tensor([2.]), 'audio.encoder': tensor([8.])}
 
     References:
-        chen2024model, Sec. 3 (model composition, NaiveMC).
+        chen2024model (NaiveMC).
     """
     if not models:
         raise ValueError("received no models; at least one is needed")

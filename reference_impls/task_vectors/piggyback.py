@@ -68,11 +68,11 @@ def piggyback(
         network: maps inputs to logits (batch, classes), in evaluation mode; its own parameters are neither used nor changed.
         base: $W$, the model that stays as it is.
         batches: the task's (inputs, targets), gone through again and again.
-        threshold: $\tau$. Default 5e-3: Sec. 4.
-        initial: of all scores, above the threshold, so that training starts from the whole base. Default 1e-2: Sec. 4.
+        threshold: $\tau$. Default 5e-3: the paper.
+        initial: of all scores, above the threshold, so that training starts from the whole base. Default 1e-2: the paper.
         trainable: names that are trained freely beside the masks (the task's output layer). Default none.
         num_steps: optimiser steps, >= 0. Default 500: a toy's length.
-        lr: step size of Adam for the scores. Default 1e-4: Sec. 4. A step moves a score by about this much, so that a weight can
+        lr: step size of Adam for the scores. Default 1e-4: the paper. A step moves a score by about this much, so that a weight can
             be switched off after (initial - threshold) / lr = 50 steps.
         lr_trainable: step size of Adam for `trainable`. Default 1e-3: a toy's.
         progress: called with the step and its loss. Default None.
@@ -93,7 +93,7 @@ def piggyback(
                 [1., 0.]])
 
     References:
-        mallya2018piggyback, Sec. 3 (masks) and Sec. 4 (settings).
+        mallya2018piggyback, Sec. 3.
     """
     batches = list(batches)
     if not batches:

@@ -8,7 +8,7 @@ model's representation.
 Notation: Z^mtl and Z^ind the representations of N inputs by the merged and by the individual model, rows of d features; W_down and
 W_up the module of rank r.
 
-Departures: none. The paper leaves the start of the weights open; here they are drawn as PyTorch draws those of a linear layer.
+Departures: none known. The weights start as PyTorch draws those of a linear layer; how the paper starts them is not confirmed.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def representation_surgery(
         True
 
     References:
-        yang2024surgery, Sec. 4 (representation surgery).
+        yang2024surgery (representation surgery).
     """
     if not activations_a or set(activations_a) != set(activations_b):
         raise ValueError(f"received tasks {list(activations_a)} and {list(activations_b)}; both need the same, at least one")

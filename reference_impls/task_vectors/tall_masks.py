@@ -65,7 +65,7 @@ def tall_masks(
             that no other task moves. Default 0.4: the middle of the grid 0.2, 0.3, ... 0.6 from which the authors' code picks
             each task's value on validation data.
         merge: how the multi-task vector is made: the "sum" of task vectors, or "ties" (density 0.2, sum of the agreeing
-            values, as in the authors' code). Default "sum": Sec. 3.
+            values, as in the authors' code). Default "sum": task arithmetic, as in the paper.
 
     Returns:
         A `MaskedModel`: `model(t)` is the reconstruction of model t, `multi_task` and `masks` are its parts.
@@ -83,7 +83,7 @@ def tall_masks(
         ({'w': tensor([0., 2.])}, {'w': tensor([4., 0.])})
 
     References:
-        wang2024localizing, Sec. 3 and 4 (localizing task information).
+        wang2024localizing (TALL-masks); authors' code at 088dc81.
     """
     thresholds = [float(threshold)] * len(finetuned) if isinstance(threshold, (int, float)) else [float(x) for x in threshold]
     if len(thresholds) != len(finetuned):

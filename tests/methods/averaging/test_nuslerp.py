@@ -36,7 +36,7 @@ def test_swapping_models_and_weights_changes_nothing():
 def test_rows_and_columns_are_what_they_say():
     a, b = [[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]
     assert arc(a, b, scope="row").flatten().tolist() == pytest.approx([0.70710678, 0.70710678, 0.0, 1.0])
-    assert arc(a, b, scope="column")[:, 0].tolist() == pytest.approx([0.5, 0.0])  # nuslerp_row_wise: true of mergekit
+    assert arc(a, b, scope="column")[:, 1].tolist() == pytest.approx([0.54119610, 1.08239220])  # nuslerp_row_wise: true of mergekit
 
 
 def test_a_model_equal_to_the_base_is_joined_by_the_straight_line():

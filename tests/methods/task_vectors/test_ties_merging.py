@@ -55,6 +55,9 @@ def test_density_times_size_entries_are_kept_and_equal_magnitudes_stay_together(
     kept = lambda values, **o: sum(v != 0 for v in merge(values, **o))  # noqa: E731
     assert kept([float(v) for v in range(1, 11)], density=0.2) == 2  # the authors' code keeps 3: the 8 too
     assert kept([1.0, 2.0, 2.0, 2.0], density=0.25) == 3
+    assert kept([float(v) for v in range(1, 11)], density=1.0) == 10
+    with pytest.raises(RuntimeError, match="out of range"):
+        torch.arange(1.0, 11.0).kthvalue(10 - int(10 * 1.0))  # the authors' threshold at density 1
 
 
 def test_equal_magnitudes_are_kept_together_and_half_precision_does_not_overflow():

@@ -91,6 +91,11 @@ def seeded(seed: int, make):
 
 
 VALUES: dict[str, Any] = {
+    "adaptive_discovering_merging": {
+        "network": lambda device: seeded(1, lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))).to(device),
+        "inputs": lambda device: torch.randn(20, 4, generator=torch.Generator().manual_seed(0)).to(device),
+        "num_new": lambda device: 2,
+    },
     "task_driven_reprogramming": {
         "network": lambda device: seeded(1, lambda: nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 5))).to(device),
         "student": lambda device: seeded(2, lambda: nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3), nn.Linear(3, 3))).to(device),

@@ -10,6 +10,7 @@ from torch import nn
 from reference_impls.core.toy_zoo import Tokenizer, initialise
 from reference_impls.core.toy_zoo.networks import RecurrentLM
 from reference_impls.distillation.gnn_amalgamation import GraphAttentionNetwork
+from tests.methods.distillation.detectors import detector, scenes
 
 LETTERS, PAIRS = Tokenizer(("a", "b", "c")), Tokenizer(("ab", "c", "b", "a"))
 
@@ -34,6 +35,27 @@ def graph_network(widths: tuple[int, ...], seed: int, device) -> nn.Module:
 def tiny_graph(features: int, device) -> tuple[torch.Tensor, torch.Tensor]:
     x = torch.linspace(-1, 1, 3 * features).reshape(3, features)
     return x.to(device), torch.tensor([[0, 1, 2, 1], [0, 0, 1, 2]], device=device)
+
+
+class PixelDecoder(nn.Module):
+    """Scores of a mask: the features weighed by a function of the prompt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weigh = nn.Linear(2, 3)
+
+    def forward(self, features, prompts):
+        return (self.weigh(prompts)[:, :, None, None] * features).sum(dim=1)
+
+
+def seeded(make, seed: int, device) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make().to(device)
+
+
+def images(seed: int, device) -> torch.Tensor:
+    return torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(seed)).to(device)
 
 
 VALUES: dict[str, Any] = {
@@ -66,6 +88,14 @@ VALUES: dict[str, Any] = {
         "corpora": lambda device: [["abc", "cab"], ["abca", "b"]],
         "tokenizers": lambda device: [Tokenizer((*t.pieces, "[MASK]")) for t in (LETTERS, PAIRS)],
     },
+    "sam_clip": {
+        "encoder": lambda device: seeded(lambda: nn.Conv2d(2, 3, 3, padding=1), 1, device),
+        "decoder": lambda device: seeded(PixelDecoder, 2, device),
+        "network": lambda device: seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 5)), 3, device),
+        "head": lambda device: seeded(lambda: nn.Conv2d(3, 5, 1), 4, device),
+        "prompted_batches": lambda device: [(images(5, device), torch.full((4, 2), 0.5, device=device))],
+        "batches": lambda device: [images(6, device), images(7, device)],
+    },
     "ofa_kd": {"student": lambda device: staged((4, 6, 5, 3), 3, device)},
     "fusechat": {
         "network": lambda device: language_model(3, 0, device),
@@ -87,6 +117,11 @@ VALUES: dict[str, Any] = {
         "networks": lambda device: [graph_network((2, 3, 2), 1, device), graph_network((4, 3), 2, device)],
         "student": lambda device: graph_network((4, 3, 5), 3, device),
         "graphs": lambda device: [[tiny_graph(2, device)], [tiny_graph(4, device)]],
+    },
+    "sequence_task_amalgamation": {
+        "networks": lambda device: [detector(2, seed, width=4).to(device) for seed in (1, 2)],
+        "student": lambda device: detector(4, 3, width=4, streams=2).to(device),
+        "batches": lambda device: list(scenes(4, 0)[0].to(device).split(2)),
     },
     "fusellm": {
         "network": lambda device: language_model(3, 0, device),

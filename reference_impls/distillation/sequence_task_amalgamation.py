@@ -67,7 +67,7 @@ def sequence_task_amalgamation(
     The assignment has the least $-\hat p_q(c_k) + \lambda_1 \|b_k - \hat b_q\|_1 - \lambda_2 \mathrm{GIoU}$ in sum.
 
     Args:
-        networks: the teachers, image batches to `Detection`; each has its own classes.
+        networks: the teachers, image batches to `Detection`; each has its own classes, all have sequences of one length.
         student: a detector whose sequences are as long as those of all teachers together (as long as one teacher's for
             "aggregate") and whose scores are "no object" and the classes of all teachers, in their order.
         batches: inputs, or tuples of which the first element is inputs; labels are never looked at.

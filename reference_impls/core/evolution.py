@@ -1,7 +1,7 @@
 r"""Search without gradients: CMA-ES for one objective, Pareto dominance and NSGA-III for several.
 
-All objectives are minimised. Points are rows of a tensor (points, dimensions), drawn on the CPU in float64, so that a seed gives the
-same search everywhere.
+All objectives are minimised. Points are rows of a tensor (points, dimensions), drawn on the CPU in float64, so that a
+seed gives the same search everywhere.
 """
 
 from __future__ import annotations
@@ -123,9 +123,9 @@ def nsga3(
 ) -> tuple[Tensor, Tensor]:
     """NSGA-III: a population that spreads along the whole Pareto front.
 
-    Children come of simulated binary crossover and polynomial mutation. The best fronts survive; of the last one that fits in part,
-    points near reference directions that have few points yet. Objectives are normalised by the least and largest values of the
-    first front in place of the paper's intercepts.
+    Children come of simulated binary crossover and polynomial mutation. The best fronts survive; of the last one that fits
+    in part, points near reference directions that have few points yet. Objectives are normalised by the least and largest
+    values of the first front in place of the paper's intercepts.
 
     Args:
         objectives: of points (points, dimensions), all at once: values (points, objectives), minimised.

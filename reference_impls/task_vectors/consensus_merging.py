@@ -1,11 +1,12 @@
 r"""Consensus merging (wang2024localizing).
 
-The masks that localize each task (TALL-masks) show that some parameters of the multi-task vector serve no task and some serve a
-single one: catastrophic and selfish weights, whose removal spoils little and whose presence disturbs the others. Consensus merging
-keeps only the parameters that at least k tasks select, and then adds the multi-task vector as usual.
+The masks that localize each task (TALL-masks) show that some parameters of the multi-task vector serve no task and
+some serve a single one: catastrophic and selfish weights, whose removal spoils little and whose presence disturbs the
+others. Consensus merging keeps only the parameters that at least k tasks select, and then adds the multi-task vector
+as usual.
 
-Notation: theta_0 the base model, tau_MTL the multi-task vector, m_t the TALL-mask of task t, k the number of tasks that must agree,
-alpha the scaling coefficient.
+Notation: theta_0 the base model, tau_MTL the multi-task vector, m_t the TALL-mask of task t, k the number of tasks
+that must agree, alpha the scaling coefficient.
 
 Departures: none. The paper picks the thresholds of the masks and alpha on validation data; here the caller passes them.
 """

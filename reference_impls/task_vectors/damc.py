@@ -1,15 +1,15 @@
 r"""DAMC: model composition with parameter decoupling and adjustment (chen2024model).
 
-Averaging the language models of several multimodal models (NaiveMC) mixes two things that get in each other's way: what a language
-model learned about the tokens of its modality, and how it changed for text. DAMC trains each multimodal model with two sets of weights,
-one that the tokens of the modality pass through and one for text tokens. Composition keeps the first set of every modality apart and
-merges only the second, with a coefficient for each model.
+Averaging the language models of several multimodal models (NaiveMC) mixes two things that get in each other's way:
+what a language model learned about the tokens of its modality, and how it changed for text. DAMC trains each
+multimodal model with two sets of weights, one that the tokens of the modality pass through and one for text tokens.
+Composition keeps the first set of every modality apart and merges only the second, with a coefficient for each model.
 
-Notation: theta_i^t the weights of model i for text tokens, theta_i^m those for the tokens of its modality, phi_i its encoder and
-connector, lambda_i the coefficients.
+Notation: theta_i^t the weights of model i for text tokens, theta_i^m those for the tokens of its modality, phi_i its
+encoder and connector, lambda_i the coefficients.
 
-Departures: none. The paper trains with LoRA on both sets; any training will do, and is the caller's: `decouple` prepares a model
-for it and `decoupled_linear` is the layer that passes each token through its own weights.
+Departures: none. The paper trains with LoRA on both sets; any training will do, and is the caller's: `decouple`
+prepares a model for it and `decoupled_linear` is the layer that passes each token through its own weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def damc(
     r"""Keep the weights of modality tokens apart and merge those of text tokens.
 
     $$
-    \theta^t = \sum_i \lambda_i\, \theta_i^t, \qquad \theta^m = (\theta_1^m, \dots, \theta_n^m), \qquad \phi = (\phi_1, \dots, \phi_n)
+    \theta^t = \sum_i \lambda_i\, \theta_i^t, \qquad \theta^m = (\theta_1^m, \dots, \theta_n^m), \qquad
+    \phi = (\phi_1, \dots, \phi_n)
     $$
 
     Args:

@@ -1,15 +1,17 @@
 r"""DELLA, with its pruning step MAGPRUNE (deep2024della).
 
-DARE drops the entries of a task vector with one probability for all; but small entries can be spared more easily than large ones.
-MAGPRUNE ranks the entries of each row by magnitude and drops the smaller ones more often, dividing every survivor by its own
-probability of survival, so that the expected task vector is still the original. Signs are then elected as in TIES, and what agrees
-is averaged.
+DARE drops the entries of a task vector with one probability for all; but small entries can be spared more easily than
+large ones. MAGPRUNE ranks the entries of each row by magnitude and drops the smaller ones more often, dividing every
+survivor by its own probability of survival, so that the expected task vector is still the original. Signs are then
+elected as in TIES, and what agrees is averaged.
 
-Notation: delta_t = theta_t - theta_0 the task vector of model t, p the mean drop rate, K = 1 - p the density, eps the width of the range
-of drop rates, r_i the rank of entry i in its row of n (0 for the largest), m_t the mask of what is kept, lambda the scaling coefficient.
+Notation: delta_t = theta_t - theta_0 the task vector of model t, p the mean drop rate, K = 1 - p the density, eps the
+width of the range of drop rates, r_i the rank of entry i in its row of n (0 for the largest), m_t the mask of what is
+kept, lambda the scaling coefficient.
 
-Departures: the paper writes a step of eps / n per rank; as in the authors' code the step here is eps / (n - 1), so that the rates run
-from p - eps/2 to p + eps/2 with mean p. A row of one entry has the rate p. A row is one output unit: all but the first axis of a tensor.
+Departures: the paper writes a step of eps / n per rank; as in the authors' code the step here is eps / (n - 1), so
+that the rates run from p - eps/2 to p + eps/2 with mean p. A row of one entry has the rate p. A row is one output
+unit: all but the first axis of a tensor.
 """
 
 from __future__ import annotations
@@ -127,7 +129,7 @@ def keep_probabilities(tau: Vector, density: float, epsilon: float) -> Vector:
     """
     check_density(density)
     if density < 1 and not 0 <= epsilon / 2 <= min(density, 1 - density) + 1e-9:
-        raise ValueError(f"epsilon is {epsilon} with density {density}; density - epsilon/2 and density + epsilon/2 must be in [0, 1]")
+        raise ValueError(f"epsilon is {epsilon} with density {density}; density -/+ epsilon/2 must be in [0, 1]")
     return {key: torch.ones_like(t) if density == 1 else _by_rank(t, density, epsilon) for key, t in tau.items()}
 
 

@@ -1,14 +1,15 @@
 r"""EMR-Merging (huang2024emr).
 
-One merged model cannot be as good as each fine-tuned one, but one shared task vector with a little for each task nearly can. EMR
-elects a unified task vector that holds, for every parameter, the largest movement in the direction in which most movement goes.
-Each task then keeps a mask of the parameters where it agrees with that direction, and one number that restores its size.
+One merged model cannot be as good as each fine-tuned one, but one shared task vector with a little for each task
+nearly can. EMR elects a unified task vector that holds, for every parameter, the largest movement in the direction in
+which most movement goes. Each task then keeps a mask of the parameters where it agrees with that direction, and one
+number that restores its size.
 
-Notation: theta_0 the base model, tau_t = theta_t - theta_0 the task vector of model t, gamma the elected signs, tau_uni the
-unified task vector, M_t the mask and lambda_t the rescaler of task t.
+Notation: theta_0 the base model, tau_t = theta_t - theta_0 the task vector of model t, gamma the elected signs,
+tau_uni the unified task vector, M_t the mask and lambda_t the rescaler of task t.
 
-Departures: none. Where the sum of a parameter's values is exactly zero the paper's sign is zero and the parameter stays that of
-the base; `zero_sum` has the rule of the authors' code.
+Departures: none. Where the sum of a parameter's values is exactly zero the paper's sign is zero and the parameter
+stays that of the base; `zero_sum` has the rule of the authors' code.
 """
 
 from __future__ import annotations

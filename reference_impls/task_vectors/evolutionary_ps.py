@@ -1,13 +1,15 @@
 r"""Evolutionary merging in parameter space (akiba2024evolutionary).
 
-How much of which model belongs into which layer of a merge is not obvious to people, but it can be searched for. The models are merged
-by TIES with DARE, with a weight and a density for every model and group of layers, and an evolution strategy (CMA-ES) looks for the
-weights and densities whose merge does best on a small set of examples. No gradients are taken; every candidate is merged and tried.
+How much of which model belongs into which layer of a merge is not obvious to people, but it can be searched for. The
+models are merged by TIES with DARE, with a weight and a density for every model and group of layers, and an evolution
+strategy (CMA-ES) looks for the weights and densities whose merge does best on a small set of examples. No gradients
+are taken; every candidate is merged and tried.
 
-Notation: theta_0 the base model, tau_t the task vectors, g a group of layers, w_(t,g) in [0, 1] the weight and K_(t,g) in [0, 1] the density
-of model t in group g, n the number of all these, F the fitness of a merged model.
+Notation: theta_0 the base model, tau_t the task vectors, g a group of layers, w_(t,g) in [0, 1] the weight and
+K_(t,g) in [0, 1] the density of model t in group g, n the number of all these, F the fitness of a merged model.
 
-Departures: as in mergekit's dare_ties there is no trim, and what agrees in sign is summed. The random masks of DARE are drawn from one seed for all candidates, so that the fitness of a candidate is a fixed number.
+Departures: as in mergekit's dare_ties there is no trim, and what agrees in sign is summed. The random masks of DARE
+are drawn from one seed for all candidates, so that the fitness of a candidate is a fixed number.
 """
 
 from __future__ import annotations
@@ -115,8 +117,9 @@ def evolutionary_ps(
 
 
 def _dare_ties(
-    base: StateDict, task_vectors: Sequence[Vector], group_of: Sequence[int], weights: list[list[float]], densities: list[list[float]]
-) -> StateDict:
+    base: StateDict, task_vectors: Sequence[Vector], group_of: Sequence[int],
+    weights: list[list[float]], densities: list[list[float]],
+) -> StateDict:  # fmt: skip
     """DARE with the density of each layer, the weight of each layer, and TIES without a trim."""
     sparse = []
     for t, tau in enumerate(task_vectors):

@@ -1,15 +1,16 @@
 r"""LoRA-LEGO (zhao2025lego).
 
-A LoRA of rank r is a sum of r rank-one units, each a row of A with its column of B, and the order of the units means nothing. Adding
-the factors of several LoRAs up entry by entry therefore mixes units that have nothing in common. LEGO takes all the LoRAs apart
-instead, clusters the units of all of them, and builds a new LoRA of the clusters' centres, of whatever rank is wanted. Its scale is
-then mended twice: centres are shorter than their members, and a LoRA of more units has larger outputs.
+A LoRA of rank r is a sum of r rank-one units, each a row of A with its column of B, and the order of the units means
+nothing. Adding the factors of several LoRAs up entry by entry therefore mixes units that have nothing in common. LEGO
+takes all the LoRAs apart instead, clusters the units of all of them, and builds a new LoRA of the clusters' centres,
+of whatever rank is wanted. Its scale is then mended twice: centres are shorter than their members, and a LoRA of more
+units has larger outputs.
 
-Notation: A_t (r, n) and B_t (m, r) the factors of LoRA t, u = [a; b] a unit of n + m numbers, k the number of clusters, c_j the centre of
-cluster C_j.
+Notation: A_t (r, n) and B_t (m, r) the factors of LoRA t, u = [a; b] a unit of n + m numbers, k the number of
+clusters, c_j the centre of cluster C_j.
 
-Departures: the paper's equations for the two factors of the reweighting are not confirmed; here each centre gets the mean
-norm of its members, and the output the factor sqrt(r / k). Both can be switched off.
+Departures: the paper's equations for the two factors of the reweighting are not confirmed; here each centre gets the
+mean norm of its members, and the output the factor sqrt(r / k). Both can be switched off.
 """
 
 from __future__ import annotations

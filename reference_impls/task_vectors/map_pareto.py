@@ -1,14 +1,16 @@
 r"""MAP: model merging with amortised Pareto fronts (li2024map).
 
-One merged model is one compromise between its tasks; which one is wanted depends on who asks. To find all good compromises by
-evaluating merged models would take thousands of evaluations. MAP evaluates a few, fits to each task's metric a quadratic function of
-the scaling coefficients - near the base that is what a Taylor expansion says - and lets an evolutionary search find the Pareto front of
-these functions, which cost nothing. The nested variant merges in pairs, and the Bayesian one evaluates where the fit is worst.
+One merged model is one compromise between its tasks; which one is wanted depends on who asks. To find all good
+compromises by evaluating merged models would take thousands of evaluations. MAP evaluates a few, fits to each task's
+metric a quadratic function of the scaling coefficients - near the base that is what a Taylor expansion says - and
+lets an evolutionary search find the Pareto front of these functions, which cost nothing. The nested variant merges in
+pairs, and the Bayesian one evaluates where the fit is worst.
 
-Notation: theta_0 the base model, tau_n the task vectors, c in [0, 1]^N the scaling coefficients, M_n(c) the metric of task n (higher is
-better) of the model theta_0 + sum of c_n tau_n, and A_n, b_n, e_n its quadratic surrogate.
+Notation: theta_0 the base model, tau_n the task vectors, c in [0, 1]^N the scaling coefficients, M_n(c) the metric of
+task n (higher is better) of the model theta_0 + sum of c_n tau_n, and A_n, b_n, e_n its quadratic surrogate.
 
-Departures: the Bayesian variant of the paper bins the front by angle; here the bins are the evaluated points' neighbourhoods.
+Departures: the Bayesian variant of the paper bins the front by angle; here the bins are the evaluated points'
+neighbourhoods.
 """
 
 from __future__ import annotations
@@ -115,7 +117,7 @@ def map_pareto(
     """
     N = len(finetuned)
     if not finetuned or len(metrics) != N:
-        raise ValueError(f"received {N} fine-tuned models and {len(metrics)} metrics; one metric per model is needed, at least one")
+        raise ValueError(f"received {N} fine-tuned models and {len(metrics)} metrics; one metric per model is needed")
     if sampling not in ("uniform", "bayesian"):
         raise ValueError(f"sampling is {sampling!r}; it is one of uniform, bayesian")
     first = num_samples if sampling == "uniform" else (num_samples + 1) // 2
@@ -163,8 +165,9 @@ def nested_map(
 ) -> StateDict:
     r"""Merge in pairs: each round finds a front of two tasks or groups and keeps one of its models by preference.
 
-    Two coefficients at a time need few samples however many tasks there are. `metrics` and `num_samples` (here for each pair) are those
-    of `map_pareto`, a group's metric is the preferred mean of its members'; `preference` has one weight per task, by default equal.
+    Two coefficients at a time need few samples however many tasks there are. `metrics` and `num_samples` (here for each
+    pair) are those of `map_pareto`, a group's metric is the preferred mean of its members'; `preference` has one weight per
+    task, by default equal.
     """
     weights = [1.0] * len(finetuned) if preference is None else list(preference)
     groups = list(zip(finetuned, metrics, weights, strict=True))

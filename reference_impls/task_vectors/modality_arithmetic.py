@@ -1,14 +1,15 @@
 r"""Modality arithmetic (sung2023multimodal).
 
-A model with transformers of its own for images, for text and for both together is large. When all of them were trained from one
-seed checkpoint they can be merged into one transformer for every modality: each has moved away from the seed, and the movements are
-added up. A modality need not have every layer (in the paper, the transformer for both together is only the upper part); a layer is
-moved by those that have it.
+A model with transformers of its own for images, for text and for both together is large. When all of them were
+trained from one seed checkpoint they can be merged into one transformer for every modality: each has moved away from
+the seed, and the movements are added up. A modality need not have every layer (in the paper, the transformer for both
+together is only the upper part); a layer is moved by those that have it.
 
-Notation: theta_seed the common checkpoint, theta_m the transformer of modality m, tau_m = theta_m - theta_seed its modality vector,
-lambda the scaling coefficient.
+Notation: theta_seed the common checkpoint, theta_m the transformer of modality m, tau_m = theta_m - theta_seed its
+modality vector, lambda the scaling coefficient.
 
-Departures: none. The paper compares this with interpolation and RegMean and also keeps layer norms apart; those are other methods.
+Departures: none. The paper compares this with interpolation and RegMean and also keeps layer norms apart; those are
+other methods.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 r"""NaiveMC, the plain form of model composition (chen2024model).
 
-Multimodal language models join an encoder and a connector for one modality to a language model, which is fine-tuned along. Several of
-them that grew from one language model are composed without training into one model for all their modalities: every encoder and
-connector is kept as it is, and the fine-tuned language models are averaged.
+Multimodal language models join an encoder and a connector for one modality to a language model, which is fine-tuned
+along. Several of them that grew from one language model are composed without training into one model for all their
+modalities: every encoder and connector is kept as it is, and the fine-tuned language models are averaged.
 
-Notation: theta_i the language model of multimodal model i, phi_i its encoder and connector, w_i the weights, n the number of models.
+Notation: theta_i the language model of multimodal model i, phi_i its encoder and connector, w_i the weights, n the
+number of models.
 
 Departures: none.
 """

@@ -1,14 +1,15 @@
 r"""L-LoRA, partial linearization (tang2024partial).
 
-Fine-tuning in the tangent space disentangles tasks, but to linearise a whole large network is costly. L-LoRA linearises the adapters
-only: the network is expanded to first order in the parameters of LoRA modules around their start, these are fine-tuned on every task
-from one common start, and what each has moved is added up as in task arithmetic.
+Fine-tuning in the tangent space disentangles tasks, but to linearise a whole large network is costly. L-LoRA
+linearises the adapters only: the network is expanded to first order in the parameters of LoRA modules around their
+start, these are fine-tuned on every task from one common start, and what each has moved is added up as in task
+arithmetic.
 
-Notation: W_0 a weight of the base model, A (r, n) and B (m, r) its adapter with scaling s, phi = (A, B), phi_0 its start, phi_t after
-fine-tuning on task t, tau_t = phi_t - phi_0, lambda the scaling coefficient.
+Notation: W_0 a weight of the base model, A (r, n) and B (m, r) its adapter with scaling s, phi = (A, B), phi_0 its
+start, phi_t after fine-tuning on task t, tau_t = phi_t - phi_0, lambda the scaling coefficient.
 
-Departures: none. Because B starts at zero, the derivative by A vanishes at the start: only B moves, and the update of a weight is
-s Delta B A_0. The code below uses this instead of carrying A along.
+Departures: none. Because B starts at zero, the derivative by A vanishes at the start: only B moves, and the update of
+a weight is s Delta B A_0. The code below uses this instead of carrying A along.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 r"""PEM composition: arithmetic of parameter-efficient modules (zhang2023composing).
 
-Small modules such as LoRA or (IA)^3, trained from one initialisation on one base model, can be added and negated like task
-vectors, without the base: a weighted sum of their parameters combines skills, and a module turned round forgets its own. What turns
-a module round depends on its kind: of a LoRA one factor changes its sign, an (IA)^3 vector is mirrored at one.
+Small modules such as LoRA or (IA)^3, trained from one initialisation on one base model, can be added and negated like
+task vectors, without the base: a weighted sum of their parameters combines skills, and a module turned round forgets
+its own. What turns a module round depends on its kind: of a LoRA one factor changes its sign, an (IA)^3 vector is
+mirrored at one.
 
-Notation: A_t (r, n) and B_t (m, r) the factors of LoRA t, whose update is s B_t A_t with scaling s; l_t the vector of (IA)^3 number t;
-w_t the weights.
+Notation: A_t (r, n) and B_t (m, r) the factors of LoRA t, whose update is s B_t A_t with scaling s; l_t the vector of
+(IA)^3 number t; w_t the weights.
 
-Departures: none with combine "factors". The product of summed factors holds cross terms B_i A_j that no module was trained for; the
-other values of `combine` are what libraries do about it.
+Departures: none with combine "factors". The product of summed factors holds cross terms B_i A_j that no module was
+trained for; the other values of `combine` are what libraries do about it.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def pem_composition(
             shape; all of the same names and kinds.
         weights: $w_t$, one a module. Default None: 1/n each, for two modules the paper's $\lambda = 1/2$ (Sec. 3).
         combine: "factors" sums A and B apart (the paper); "roots" as well, with the square roots of the weights, the sign in A
-            (PEFT's "linear"); "concatenate" stacks them to the exact sum of updates, of the summed rank (PEFT's "cat"); "svd" is the
-            best approximation of that sum of rank `rank` (PEFT's "svd"). (IA)^3 vectors are summed in any case.
-            Default "factors": Sec. 3.
+            (PEFT's "linear"); "concatenate" stacks them to the exact sum of updates, of the summed rank (PEFT's "cat");
+            "svd" is the best approximation of that sum of rank `rank` (PEFT's "svd"). (IA)^3 vectors are summed in any
+            case. Default "factors": Sec. 3.
         scaling: $s$ of the modules (alpha / r), taken into the result, whose own scaling is 1. Only "roots", "concatenate"
             and "svd" need it; "factors" leaves it to the caller. Default 1.0.
         rank: of the result of "svd", >= 1. Default None: the largest rank among the modules.
@@ -66,8 +67,8 @@ def pem_composition(
             an unknown option.
 
     Example:
-        Two updates of rank one, with a one in the first and in the last place. The exact mean has a half in both; the product of the
-        mean factors has a quarter everywhere, half of it cross terms.
+        Two updates of rank one, with a one in the first and in the last place. The exact mean has a half in both; the product
+        of the mean factors has a quarter everywhere, half of it cross terms.
 
         >>> e1, e2 = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
         >>> A, B = pem_composition([{"w": (e1, e1.T)}, {"w": (e2, e2.T)}])["w"]

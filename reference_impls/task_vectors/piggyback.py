@@ -1,14 +1,14 @@
 r"""Piggyback (mallya2018piggyback).
 
-One fixed network serves many tasks when each task switches off those of its weights that disturb it. Piggyback learns, for every
-weight, a real-valued score; the weight is kept where its score exceeds a threshold and is zero elsewhere. The step is skipped when
-gradients are taken, so that the scores, also of weights that are off, learn from the gradient of the masked weight. Stored are one bit
-per weight and task and, in general, a new output layer.
+One fixed network serves many tasks when each task switches off those of its weights that disturb it. Piggyback
+learns, for every weight, a real-valued score; the weight is kept where its score exceeds a threshold and is zero
+elsewhere. The step is skipped when gradients are taken, so that the scores, also of weights that are off, learn from
+the gradient of the masked weight. Stored are one bit per weight and task and, in general, a new output layer.
 
 Notation: W a weight of the base model, m^r its scores, tau the threshold, m the mask.
 
-Departures: none. Biases and normalisation layers are not masked, as in the paper; here the output layer is part of the base
-unless it is named in `trainable`.
+Departures: none. Biases and normalisation layers are not masked, as in the paper; here the output layer is part of
+the base unless it is named in `trainable`.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def piggyback(
         initial: of all scores, above the threshold, so that training starts from the whole base. Default 1e-2: the paper.
         trainable: names that are trained freely beside the masks (the task's output layer). Default none.
         num_steps: optimiser steps, >= 0. Default 500: a toy's length.
-        lr: step size of Adam for the scores. Default 1e-4: the paper. A step moves a score by about this much, so that a weight can
-            be switched off after (initial - threshold) / lr = 50 steps.
+        lr: step size of Adam for the scores. Default 1e-4: the paper. A step moves a score by about this much, so that a
+            weight can be switched off after (initial - threshold) / lr = 50 steps.
         lr_trainable: step size of Adam for `trainable`. Default 1e-3: a toy's.
         progress: called with the step and its loss. Default None.
 

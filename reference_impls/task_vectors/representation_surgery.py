@@ -1,14 +1,15 @@
 r"""Representation Surgery (yang2024surgery).
 
-What a merged model makes of an input differs from what the fine-tuned model of its task made of it: the representation is biased,
-whichever way the models were merged. Surgery corrects it after the merge. For each task a small module of low rank reads the merged
-model's representation and takes away what it recognises as bias; it is trained on inputs without labels to come near the individual
-model's representation.
+What a merged model makes of an input differs from what the fine-tuned model of its task made of it: the
+representation is biased, whichever way the models were merged. Surgery corrects it after the merge. For each task a
+small module of low rank reads the merged model's representation and takes away what it recognises as bias; it is
+trained on inputs without labels to come near the individual model's representation.
 
-Notation: Z^mtl and Z^ind the representations of N inputs by the merged and by the individual model, rows of d features; W_down and
-W_up the module of rank r.
+Notation: Z^mtl and Z^ind the representations of N inputs by the merged and by the individual model, rows of d
+features; W_down and W_up the module of rank r.
 
-Departures: none known. The weights start as PyTorch draws those of a linear layer; how the paper starts them is not confirmed.
+Departures: none known. The weights start as PyTorch draws those of a linear layer; how the paper starts them is not
+confirmed.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ def representation_surgery(
     for number, (task, merged) in enumerate(activations_a.items()):
         individual = activations_b[task]
         if merged.ndim != 2 or merged.shape != individual.shape:
-            raise ValueError(f"{task!r} has shapes {tuple(merged.shape)} and {tuple(individual.shape)}; both need one shape (N, d)")
+            shapes = f"{tuple(merged.shape)} and {tuple(individual.shape)}"
+            raise ValueError(f"{task!r} has shapes {shapes}; both need one shape (N, d)")
         report = None if progress is None else (lambda step, loss, start=number * num_steps: progress(start + step, loss))
         modules[task] = _train(merged.detach(), individual.detach(), rank, num_steps, lr, batch_size, generator, report)
     return modules

@@ -1,15 +1,15 @@
 r"""SOMF: safety realignment by subspace-oriented model fusion (yi2024safety).
 
-Fine-tuning an aligned model on a harmless task can undo its safety. SOMF separates what each fine-tuned model has learned, its task
-vector, from the aligned model, learns one mask over the parameters that keeps of all the task vectors what agrees with safety, and adds
-the masked task vectors to the aligned model. The mask is learned through a relaxation: its entries are drawn from a distribution
-between 0 and 1 that gradients can pass through.
+Fine-tuning an aligned model on a harmless task can undo its safety. SOMF separates what each fine-tuned model has
+learned, its task vector, from the aligned model, learns one mask over the parameters that keeps of all the task
+vectors what agrees with safety, and adds the masked task vectors to the aligned model. The mask is learned through a
+relaxation: its entries are drawn from a distribution between 0 and 1 that gradients can pass through.
 
-Notation: theta_0 the aligned model, tau_t the task vector of fine-tuned model t, x the logits of the mask, m the mask, T the
-temperature, lambda the scaling coefficient, L_safe the loss on safety preferences.
+Notation: theta_0 the aligned model, tau_t the task vector of fine-tuned model t, x the logits of the mask, m the
+mask, T the temperature, lambda the scaling coefficient, L_safe the loss on safety preferences.
 
-Departures: none known. The start of the logits, the division by the mask's mean and a final mask that is drawn are those of the
-authors' code; they were not compared with the paper's text.
+Departures: none known. The start of the logits, the division by the mask's mean and a final mask that is drawn are
+those of the authors' code; they were not compared with the paper's text.
 """
 
 from __future__ import annotations

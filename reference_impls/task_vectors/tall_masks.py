@@ -1,13 +1,15 @@
 r"""TALL-masks (wang2024localizing).
 
-The sum of task vectors still holds what each task needs, mixed with what the others need. For every task a mask finds the
-parameters where the sum is about as close to the fine-tuned model as the base is, or closer; the sum, cut by that mask and added to
-the base, reconstructs the fine-tuned model. Stored are one vector and one bit per parameter and task.
+The sum of task vectors still holds what each task needs, mixed with what the others need. For every task a mask finds
+the parameters where the sum is about as close to the fine-tuned model as the base is, or closer; the sum, cut by that
+mask and added to the base, reconstructs the fine-tuned model. Stored are one vector and one bit per parameter and
+task.
 
-Notation: theta_0 the base model, tau_t = theta_t - theta_0 the task vector of model t, tau_MTL the multi-task vector, m_t the mask and
-lambda_t the threshold of task t.
+Notation: theta_0 the base model, tau_t = theta_t - theta_0 the task vector of model t, tau_MTL the multi-task vector,
+m_t the mask and lambda_t the threshold of task t.
 
-Departures: none. The paper picks each lambda_t on validation data of its task; here the caller passes it, one for all or one each.
+Departures: none. The paper picks each lambda_t on validation data of its task; here the caller passes it, one for all
+or one each.
 """
 
 from __future__ import annotations

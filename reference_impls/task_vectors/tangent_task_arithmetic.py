@@ -1,11 +1,12 @@
 r"""Tangent-space task arithmetic (ortizjimenez2023tangent).
 
-Task vectors add up well where they do not interfere: where each acts on its own inputs only, the weights are said to be disentangled.
-A network is more so in its tangent space. Replace it by its first-order expansion in the weights around the base, fine-tune this
-linear model on every task, and add the task vectors there: the outputs then are exactly sums of the tasks' contributions.
+Task vectors add up well where they do not interfere: where each acts on its own inputs only, the weights are said to
+be disentangled. A network is more so in its tangent space. Replace it by its first-order expansion in the weights
+around the base, fine-tune this linear model on every task, and add the task vectors there: the outputs then are
+exactly sums of the tasks' contributions.
 
-Notation: f(x; theta) the network, theta_0 the base model, tau_t the task vector of task t, f_lin the linearised network, lambda the
-scaling coefficient, xi the disentanglement error.
+Notation: f(x; theta) the network, theta_0 the base model, tau_t the task vector of task t, f_lin the linearised
+network, lambda the scaling coefficient, xi the disentanglement error.
 
 Departures: none. The network runs in evaluation mode and its buffers stay those of the base.
 """

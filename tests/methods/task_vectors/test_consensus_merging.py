@@ -10,7 +10,8 @@ def merge(*values, base=0.0, **options):
     return ri.consensus_merging({"w": torch.full((len(values[0]),), base)}, models, **options)["w"].tolist()
 
 
-# Threshold 0.5, sum (4, 4, 1). Masks: model 1: 1 >= 1.5 no, 2 >= 1 yes, 3 >= 1 yes; model 2: 3 >= 0.5 yes, 2 >= 1 yes, 2 >= 1.5 yes.
+# Threshold 0.5, sum (4, 4, 1). Masks: model 1: 1 >= 1.5 no, 2 >= 1 yes, 3 >= 1 yes
+# model 2: 3 >= 0.5 yes, 2 >= 1 yes, 2 >= 1.5 yes
 VALUES = [1.0, 2.0, 3.0], [3.0, 2.0, -2.0]
 
 
@@ -52,11 +53,13 @@ def test_on_four_tasks_it_is_never_much_worse_and_on_average_better_than_task_ar
             """The setting that is best on validation data, measured on test data."""
             models = [merge(family.base, family.finetuned, **s) for s in settings]
             validation = [sum(toy_zoo.accuracy(family.network, m, task.val) for task in family.tasks) for m in models]
-            return toy_zoo.mean_accuracy(family.network, models[max(range(len(models)), key=validation.__getitem__)], family.tasks)
+            chosen = models[max(range(len(models)), key=validation.__getitem__)]
+            return toy_zoo.mean_accuracy(family.network, chosen, family.tasks)
 
         scales = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
         arithmetic = best(ri.task_arithmetic, [{"scaling_coef": a} for a in scales])
-        consensus = best(ri.consensus_merging, [{"scaling_coef": a, "threshold": x} for a in scales for x in (0.2, 0.3, 0.4, 0.5, 0.6)])
+        grid = [{"scaling_coef": a, "threshold": x} for a in scales for x in (0.2, 0.3, 0.4, 0.5, 0.6)]
+        consensus = best(ri.consensus_merging, grid)
         gains.append(consensus - arithmetic)
     assert min(gains) > -0.005 and sum(gains) / 3 > 0.01  # measured: 6.2, 1.1 and -0.1 points
 

@@ -36,7 +36,8 @@ def test_the_mean_over_two_thousand_seeds_is_the_task_vector():
     tau, seeds = torch.tensor([[1.0, -2.0, 0.5, 30.0]]), 2000
     q = torch.tensor(keep(tau.tolist(), 0.4, 0.6))  # 0.3, 0.5, 0.1, 0.7
     options = {"density": 0.4, "epsilon": 0.6, "scaling_coef": 1.0}
-    draws = torch.stack([ri.della({"w": torch.zeros(1, 4)}, [{"w": tau}], generator=seeded(s), **options)["w"] for s in range(seeds)])
+    base, model = {"w": torch.zeros(1, 4)}, {"w": tau}
+    draws = torch.stack([ri.della(base, [model], generator=seeded(s), **options)["w"] for s in range(seeds)])
     standard_error = tau.abs() * ((1 - q) / q / seeds).sqrt()
     assert ((draws.mean(0) - tau).abs() < 3 * standard_error).all()
     assert (((draws != 0).float().mean(0) - q).abs() < 3 * (q * (1 - q) / seeds).sqrt()).all()
@@ -48,7 +49,8 @@ def test_rescaling_by_mass_is_biased_where_the_paper_is_not():
     for mask in ([1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]):
         m = torch.tensor(mask)
         for how in mean:
-            mean[how] = mean[how] + torch.where(m > 0, p, 1 - p).prod() * drop_and_rescale({"w": tau}, {"w": m}, {"w": p}, how)["w"]
+            sparse = drop_and_rescale({"w": tau}, {"w": m}, {"w": p}, how)["w"]
+            mean[how] = mean[how] + torch.where(m > 0, p, 1 - p).prod() * sparse
     assert mean["probability"].tolist() == [3.0, 1.0]
     assert mean["mass"].tolist() == [2.8125, 0.4375]  # 3/16 * 3 + 9/16 * 4, 3/16 * 1 + 1/16 * 4
 
@@ -87,7 +89,8 @@ def test_at_high_drop_rates_it_loses_less_than_dare(seed):
     family = toy_zoo.multitask("mlp", seed)
 
     def after(epsilon, finetuned, tasks):
-        draws = [ri.della(family.base, finetuned, density=0.1, epsilon=epsilon, scaling_coef=1.0, generator=seeded(s)) for s in range(3)]
+        options = {"density": 0.1, "epsilon": epsilon, "scaling_coef": 1.0}
+        draws = [ri.della(family.base, finetuned, generator=seeded(s), **options) for s in range(3)]
         return sum(toy_zoo.mean_accuracy(family.network, m, tasks) for m in draws) / 3
 
     one, all_three = (family.finetuned[:1], family.tasks[:1]), (family.finetuned, family.tasks)

@@ -54,9 +54,11 @@ def test_it_beats_task_arithmetic_and_ties_tuned_on_the_same_examples(seed):
     args = family.base, family.finetuned
     evolved = ri.evolutionary_ps(*args, fitness, num_evaluations=300, generator=torch.Generator().manual_seed(seed))
     arithmetic = max((ri.task_arithmetic(*args, scaling_coef=a / 20) for a in range(1, 21)), key=fitness)
-    ties = max((ri.ties_merging(*args, density=d, scaling_coef=a / 5) for d in (0.2, 0.5, 1.0) for a in range(1, 11)), key=fitness)
+    grid = [{"density": d, "scaling_coef": a / 5} for d in (0.2, 0.5, 1.0) for a in range(1, 11)]
+    ties = max((ri.ties_merging(*args, **options) for options in grid), key=fitness)
     assert evolved.fitness > fitness(arithmetic) and evolved.fitness > fitness(ties)
-    assert test(evolved.model) > test(arithmetic) + 0.01 and test(evolved.model) > test(ties) + 0.04  # measured: 3 to 7 and 6 to 19 points
+    assert test(evolved.model) > test(arithmetic) + 0.01  # measured: 3 to 7 points
+    assert test(evolved.model) > test(ties) + 0.04  # measured: 6 to 19 points
 
 
 def test_bad_input_is_refused():

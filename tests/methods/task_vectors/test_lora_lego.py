@@ -64,12 +64,13 @@ def test_the_order_of_units_does_not_matter():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_shuffled_copies_of_a_lora_come_back_where_a_sum_of_factors_mixes_them(seed):
     family = toy_zoo.adapters("mlp", seed)
-    score = lambda adapter: toy_zoo.accuracy(family.network, merge_adapter(family.base, adapter), family.tasks[0].test)  # noqa: E731
+    merged = lambda adapter: merge_adapter(family.base, adapter)  # noqa: E731
+    score = lambda adapter: toy_zoo.accuracy(family.network, merged(adapter), family.tasks[0].test)  # noqa: E731
     copies = [shuffled(family.adapters[0], s) for s in range(3)]
     assert score(ri.lora_lego(copies)) == pytest.approx(score(family.adapters[0]), abs=0.005)
     assert score(ri.pem_composition(copies)) < score(family.adapters[0]) - 0.08  # measured: 10 to 18 points
     # LoRAs of three tasks: 12 units in 8 clusters against the sum of factors of rank 4
-    several = lambda adapter: toy_zoo.mean_accuracy(family.network, merge_adapter(family.base, adapter), family.tasks)  # noqa: E731
+    several = lambda adapter: toy_zoo.mean_accuracy(family.network, merged(adapter), family.tasks)  # noqa: E731
     assert several(ri.lora_lego(family.adapters, rank=8)) > several(ri.pem_composition(family.adapters)) + 0.05  # 10 to 15 points
 
 

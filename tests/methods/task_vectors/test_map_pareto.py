@@ -66,7 +66,8 @@ def test_the_nested_variant_follows_the_preference():
 def test_the_front_holds_more_than_the_models_evaluated_for_it_and_than_one_coefficient(seed):
     family = toy_zoo.multitask("mlp", seed, num_tasks=2)
     metric = lambda task: lambda model: toy_zoo.accuracy(family.network, model, task.val)  # noqa: E731
-    test = lambda models: torch.tensor([[toy_zoo.accuracy(family.network, m, t.test) for t in family.tasks] for m in models])  # noqa: E731
+    right = lambda model: [toy_zoo.accuracy(family.network, model, task.test) for task in family.tasks]  # noqa: E731
+    test = lambda models: torch.tensor([right(model) for model in models])  # noqa: E731
     args = family.base, family.finetuned, [metric(t) for t in family.tasks]
     front = ri.map_pareto(*args, num_samples=20, generator=seeded(seed))
     found = hypervolume(test([front.model(i) for i in range(len(front.coefs))]))

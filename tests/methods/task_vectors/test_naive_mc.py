@@ -32,7 +32,7 @@ def test_order_of_models_does_not_matter():
 
 
 def test_encoders_of_one_name_are_averaged_unless_the_language_model_is_named():
-    one, two = {"encoder": torch.tensor([1.0]), "a": torch.tensor([1.0])}, {"encoder": torch.tensor([3.0]), "a": torch.tensor([3.0])}
+    one, two = ({"encoder": torch.tensor([x]), "a": torch.tensor([x])} for x in (1.0, 3.0))
     assert ri.naive_mc([one, two])["encoder"].item() == 2.0
     with pytest.raises(ValueError, match="two models have 'encoder' of their own"):
         ri.naive_mc([one, two], shared=lambda name: name == "a")

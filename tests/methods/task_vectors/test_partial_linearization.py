@@ -75,7 +75,8 @@ def test_linearised_adapters_interfere_less_and_add_up_better_than_lora(seed):
         return toy_zoo.logits(network, merge_adapter(base, adapter), x)
 
     def accuracy(outputs, tau, split):
-        return sum((outputs(tau, getattr(t, split)[0]).argmax(-1) == getattr(t, split)[1]).float().mean().item() for t in tasks) / 3
+        splits = [getattr(t, split) for t in tasks]
+        return sum((outputs(tau, x).argmax(-1) == y).float().mean().item() for x, y in splits) / 3
 
     def merged(outputs, taus):
         sums = [linear_combination(taus, [coef] * 3) for coef in (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)]

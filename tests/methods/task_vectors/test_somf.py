@@ -56,7 +56,7 @@ def test_it_restores_safety_at_less_cost_to_the_task_than_a_smaller_step(seed):
 
     x, chosen = safety.val[0][:200], safety.val[1][:200]
     log_p = lambda model, answer: toy_zoo.logits(network, model, x).log_softmax(-1).gather(1, answer[:, None])[:, 0]  # noqa: E731
-    wrong = toy_zoo.logits(network, tuned, x).scatter(1, chosen[:, None], -1e9).argmax(-1)  # the tuned model's likeliest wrong answer
+    wrong = toy_zoo.logits(network, tuned, x).scatter(1, chosen[:, None], -1e9).argmax(-1)  # its likeliest wrong answer
     reference = log_p(aligned, chosen), log_p(aligned, wrong)
     loss_fn = lambda model: preference_loss(log_p(model, chosen), log_p(model, wrong), *reference, beta=1.0)  # noqa: E731
     fused = ri.somf(aligned, [tuned], loss_fn)

@@ -12,7 +12,8 @@ def masks(*values, base=0.0, **options):
 
 
 def test_masks_and_models_by_hand():
-    # sum (4, 2, -1), threshold 0.5; model 1: 1 >= 0.5 * 3 no, 3 >= 0.5 * 1 yes, 0 >= 0.5 no; model 2: 3 >= 0.5, 1 >= 1.5 no, 1 >= 0
+    # sum (4, 2, -1), threshold 0.5; model 1: 1 >= 0.5 * 3 no, 3 >= 0.5 * 1 yes, 0 >= 0.5 no
+    # model 2: 3 >= 0.5 * 1 yes, 1 >= 0.5 * 3 no, 1 >= 0 yes
     merged = masks([1.0, 3.0, 0.0], [3.0, -1.0, -1.0], threshold=0.5, base=10.0)
     assert merged.multi_task["w"].tolist() == [4.0, 2.0, -1.0]
     assert [m["w"].tolist() for m in merged.masks] == [[False, True, False], [True, False, True]]

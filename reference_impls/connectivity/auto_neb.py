@@ -21,7 +21,14 @@ import torch
 from torch import Tensor
 
 from reference_impls.core.paths import LossCurve, dress
-from reference_impls.core.state_dict import StateDict, check_same_structure, flatten, to_state_dict, to_vector, unflatten
+from reference_impls.core.state_dict import (
+    StateDict,
+    check_same_structure,
+    flatten,
+    to_state_dict,
+    to_vector,
+    unflatten,
+)
 
 
 @dataclass(frozen=True)
@@ -68,11 +75,12 @@ def auto_neb(
         loss_fn: $L$, differentiable, state dict to scalar.
         num_pivots: $N$ at the start, evenly spaced on the straight line, >= 1. Default 3: the authors' configuration.
         num_steps: steps in a cycle, >= 0. Default 50: a toy's.
-        lr: learning rate $\gamma$ of each cycle. Default (0.1, 0.1, 0.01, 0.001): the authors' sequence, each value fewer times.
+        lr: learning rate $\gamma$ of each cycle. Default (0.1, 0.1, 0.01, 0.001): the authors' sequence, each value
+            fewer times.
         momentum: of gradient descent, in [0, 1). Default 0.9: the authors' configuration (SGD with momentum).
         num_inserts: new pivots after each cycle but the last, at most. Default 2: the authors' configuration.
-        insert_threshold: a pivot is inserted where the loss exceeds the interpolation between two pivots by more than this
-            share of the pivots' range of losses. Default 0.1: the authors' code.
+        insert_threshold: a pivot is inserted where the loss exceeds the interpolation between two pivots by more than
+            this share of the pivots' range of losses. Default 0.1: the authors' code.
         num_inner: points at which the loss is measured between two pivots. Default 9: the authors' code.
         progress: called with the step and the highest loss of a pivot. Default None.
 
@@ -83,7 +91,8 @@ def auto_neb(
         ValueError: models of different structure, no pivots, no cycles.
 
     Example:
-        A hill of height 1 at x = 0 parts two wells, and the valley floor is bent: the straight line meets a loss of 6 and the path 1.
+        A hill of height 1 at x = 0 parts two wells, and the valley floor is bent: the straight line meets a loss of 6
+        and the path 1.
 
         >>> bent = lambda m: (m["x"] ** 2 - 1) ** 2 + 5 * (m["y"] - 1 + m["x"] ** 2) ** 2
         >>> a, b = ({"x": torch.tensor(x), "y": torch.tensor(0.0)} for x in (-1.0, 1.0))
@@ -95,7 +104,9 @@ def auto_neb(
     """
     check_same_structure(model_a, model_b)
     if num_pivots < 1 or not lr:
-        raise ValueError(f"received num_pivots={num_pivots} and {len(lr)} learning rates; at least one of each is needed")
+        raise ValueError(
+            f"received num_pivots={num_pivots} and {len(lr)} learning rates; at least one of each is needed"
+        )
     like = to_vector(model_a)
     ends = flatten(like), flatten(to_vector(model_b))
     ts = torch.linspace(0, 1, num_pivots + 2).to(ends[0])[:, None]
@@ -155,7 +166,7 @@ def _redistribute(chain: Tensor, spacing: Tensor) -> Tensor:
 
 
 def _measure(chain: Tensor, evaluate: Callable[[Tensor], Tensor], num_inner: int) -> Tensor:
-    """Losses at every pivot and at `num_inner` points after it, (N + 2, num_inner + 1); the last row repeats the end."""
+    """Losses at every pivot and `num_inner` points after it, (N + 2, num_inner + 1); the last row repeats the end."""
     alphas = torch.linspace(0, 1, num_inner + 2)[:-1].to(chain)
     following = torch.cat([chain[1:], chain[-1:]])
     with torch.no_grad():

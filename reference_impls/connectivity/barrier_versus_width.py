@@ -62,7 +62,8 @@ def barrier_versus_width(
     Args:
         pairs: two trained networks $(\theta_A, \theta_B)$ for each width.
         loss_fn: $L$, state dict of any of the widths to scalar.
-        layers: names of the layer that writes the hidden neurons and of the layer that reads them. Default: the toy zoo's.
+        layers: names of the layer that writes the hidden neurons and of the layer that reads them. Default: the toy
+            zoo's.
         num_points: evenly spaced positions on the line, ends included. Default 11: a choice here.
 
     Returns:
@@ -72,7 +73,8 @@ def barrier_versus_width(
         ValueError: no pairs, networks of a pair that differ in structure, a layer that does not exist.
 
     Example:
-        Neurons 1 and -1 in the one network, -1 and 1 in the other: the same function. Unmatched, the middle has only zeros.
+        Neurons 1 and -1 in the one network, -1 and 1 in the other: the same function. Unmatched, the middle has only
+        zeros.
 
         >>> a = {"layers.0.weight": torch.tensor([[1.0], [-1.0]]), "layers.1.weight": torch.tensor([[1.0, -1.0]])}
         >>> b = {"layers.0.weight": torch.tensor([[-1.0], [1.0]]), "layers.1.weight": torch.tensor([[-1.0, 1.0]])}
@@ -90,7 +92,9 @@ def barrier_versus_width(
     for model_a, model_b in pairs:
         check_same_structure(model_a, model_b)
         if f"{layers[0]}.weight" not in model_a or f"{layers[1]}.weight" not in model_a:
-            raise ValueError(f"there are no layers {layers[0]!r} and {layers[1]!r}; the names are {', '.join(list(model_a)[:4])}")
+            raise ValueError(
+                f"there are no layers {layers[0]!r} and {layers[1]!r}; the names are {', '.join(list(model_a)[:4])}"
+            )
         neurons_a, neurons_b = _neurons(model_a, layers[0]), _neurons(model_b, layers[0])
         order = solve_assignment(-torch.cdist(neurons_a, neurons_b).square())
         matched = _reorder(model_b, order, layers)
@@ -99,7 +103,15 @@ def barrier_versus_width(
             for other in (model_b, matched)
         )
         distance = (neurons_a - neurons_b[order]).square().sum(dim=1).mean().sqrt()
-        rows.append([torch.tensor(float(len(neurons_a))), plain, after, distance, _participation(torch.cat([neurons_a, neurons_b]))])
+        rows.append(
+            [
+                torch.tensor(float(len(neurons_a))),
+                plain,
+                after,
+                distance,
+                _participation(torch.cat([neurons_a, neurons_b])),
+            ]
+        )
     columns = [torch.stack([torch.as_tensor(v, dtype=torch.float64).cpu() for v in column]) for column in zip(*rows)]
     return WidthBarriers(columns[0].long(), *columns[1:])
 

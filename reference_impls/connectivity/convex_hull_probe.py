@@ -85,7 +85,9 @@ def convex_hull_probe(
         yunis2022convexity.
     """
     if len(models) < 2 or num_points < 1:
-        raise ValueError(f"received {len(models)} models and num_points={num_points}; two models and one point are needed")
+        raise ValueError(
+            f"received {len(models)} models and num_points={num_points}; two models and one point are needed"
+        )
     generator = torch.Generator().manual_seed(0) if generator is None else generator
 
     exponential = -torch.rand(num_points, len(models), generator=generator, dtype=torch.float64).clamp(min=1e-300).log()
@@ -93,7 +95,7 @@ def convex_hull_probe(
     points = [convex_combination(models, row) for row in weights.tolist()]
     center = convex_combination(models, [1 / len(models)] * len(models))
     with torch.no_grad():
-        evaluate = lambda many: torch.tensor([float(loss_fn(model)) for model in many], dtype=torch.float64)  # noqa: E731
+        evaluate = lambda many: torch.tensor([float(loss_fn(m)) for m in many], dtype=torch.float64)  # noqa: E731
         losses, end_losses, center_loss = evaluate(points), evaluate(models), evaluate([center])[0]
         shared_correct = kept_correct = None
         if correct_fn is not None:

@@ -78,7 +78,8 @@ def curve_finding(
         num_steps: steps of gradient descent, >= 0; 0 leaves the straight line. Default 500: a toy's length.
         lr: learning rate, > 0. Default 0.03: a toy's; the paper gives one for each network.
         momentum: of gradient descent, in [0, 1). Default 0.9: the authors' code.
-        num_points: evenly spaced positions at which the final losses are taken, ends included. Default 61: the authors' code.
+        num_points: evenly spaced positions at which the final losses are taken, ends included. Default 61: the
+            authors' code.
         generator: source of the positions t. Default None: a fresh generator with seed 0.
         progress: called with the step and its loss. Default None.
 
@@ -104,7 +105,9 @@ def curve_finding(
     if kind not in ("bezier", "chain"):
         raise ValueError(f"kind is {kind!r}; it is one of bezier, chain")
     if num_bends < 1 or lr <= 0:
-        raise ValueError(f"received num_bends={num_bends} and lr={lr}; at least one bend and a positive rate are needed")
+        raise ValueError(
+            f"received num_bends={num_bends} and lr={lr}; at least one bend and a positive rate are needed"
+        )
     generator = torch.Generator().manual_seed(0) if generator is None else generator
 
     # the bends start evenly spaced on the straight line

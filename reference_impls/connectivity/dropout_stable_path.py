@@ -55,7 +55,8 @@ def dropout_stable_path(
     r"""Write down a path of low loss between two networks that bear the loss of half of their units.
 
     $$
-    \theta_A = \theta_A^{(d)} \to \theta_A^{(d-1)} \to \dots \to \theta_A^{(1)} \to \theta_B^{(1)} \to \dots \to \theta_B, \qquad
+    \theta_A = \theta_A^{(d)} \to \theta_A^{(d-1)} \to \dots \to \theta_A^{(1)} \to
+    \theta_B^{(1)} \to \dots \to \theta_B, \qquad
     \max_{\text{path}} L \le \max_i \big\{ L(\theta_A^{(i)}),\ L(\theta_B^{(i)}) \big\}
     $$
 
@@ -71,10 +72,12 @@ def dropout_stable_path(
         A `DropoutPath`.
 
     Raises:
-        ValueError: networks of different structure, a missing layer, layers that do not fit, a layer with fewer than 2 units.
+        ValueError: networks of different structure, a missing layer, layers that do not fit, a layer with fewer than 2
+            units.
 
     Example:
-        Two units that both compute x / 2, in either network: one of them doubled does as well, so the whole path has no loss.
+        Two units that both compute x / 2, in either network: one of them doubled does as well, so the whole path has
+        no loss.
 
         >>> a = {"u.weight": torch.tensor([[1.0], [1.0]]), "v.weight": torch.tensor([[0.5, 0.5]])}
         >>> b = {"u.weight": torch.tensor([[2.0], [2.0]]), "v.weight": torch.tensor([[0.25, 0.25]])}
@@ -123,7 +126,9 @@ def _emptying(model: StateDict, layers: Sequence[str], rescale: float, first_hal
         rows = slice(None) if i == len(layers) - 1 else _half(model, layers[i], first_half)
         weight[rows, keep] = rescale * target[f"{layers[i]}.weight"][rows, keep]
         target[f"{layers[i]}.weight"] = weight
-        if i < len(layers) - 1:  # build it in the free half, move the last layer there, rewrite the first half, move back
+        if (
+            i < len(layers) - 1
+        ):  # build it in the free half, move the last layer there, rewrite the first half, move back
             mirrored = _mirror(target, layers, i, first_half)
             built = _write(points[-1], mirrored, layers, not first_half, since=i)
             points += [built, _last_layer(built, mirrored, layers)]
@@ -151,8 +156,10 @@ def _mirror(model: StateDict, layers: Sequence[str], since: int, first_half: boo
     return out
 
 
-def _write(model: StateDict, source: StateDict, layers: Sequence[str], first_half: bool, since: int = 0) -> dict[str, Tensor]:
-    """`model` with the units of one half taken from `source`, in the hidden layers from `since` on; nothing else changes."""
+def _write(
+    model: StateDict, source: StateDict, layers: Sequence[str], first_half: bool, since: int = 0
+) -> dict[str, Tensor]:
+    """`model` with the units of one half taken from `source`, in the hidden layers from `since` on."""
     out = {key: tensor.clone() for key, tensor in model.items()}
     for layer in layers[since:-1]:
         units = _half(model, layer, first_half)
@@ -169,7 +176,15 @@ def _last_layer(model: StateDict, source: StateDict, layers: Sequence[str]) -> d
 
 def _check_layers(model: StateDict, layers: Sequence[str]) -> None:
     if len(layers) < 2 or any(f"{layer}.weight" not in model for layer in layers):
-        raise ValueError(f"layers are {tuple(layers)}; at least 2 are needed, and all must be among {', '.join(list(model)[:6])}")
+        raise ValueError(
+            f"layers are {tuple(layers)}; at least 2 are needed, and all must be among {', '.join(list(model)[:6])}"
+        )
     shapes = [tuple(model[f"{layer}.weight"].shape) for layer in layers]
-    if any(len(s) != 2 for s in shapes) or any(a[0] != b[1] for a, b in zip(shapes, shapes[1:])) or min(s[0] for s in shapes[:-1]) < 2:
-        raise ValueError(f"the weights have shapes {shapes}; linear layers that follow one another, of 2 units at least, are needed")
+    if (
+        any(len(s) != 2 for s in shapes)
+        or any(a[0] != b[1] for a, b in zip(shapes, shapes[1:]))
+        or min(s[0] for s in shapes[:-1]) < 2
+    ):
+        raise ValueError(
+            f"the weights have shapes {shapes}; linear layers that follow one another, of 2 units at least, are needed"
+        )

@@ -55,7 +55,8 @@ def fast_geometric_ensembling(
         progress: called with the step and its loss. Default None.
 
     Returns:
-        A `SnapshotEnsemble`: a network whose output is the log of the mean probabilities; `snapshots` are its state dicts.
+        A `SnapshotEnsemble`: a network whose output is the log of the mean probabilities; `snapshots` are its state
+        dicts.
 
     Raises:
         ValueError: no batches, no snapshots, an odd cycle, learning rates out of order.
@@ -71,7 +72,9 @@ def fast_geometric_ensembling(
     """
     data = list(batches)
     if not data or num_snapshots < 1:
-        raise ValueError(f"received {len(data)} batches and num_snapshots={num_snapshots}; at least one of each is needed")
+        raise ValueError(
+            f"received {len(data)} batches and num_snapshots={num_snapshots}; at least one of each is needed"
+        )
     if cycle < 2 or cycle % 2:
         raise ValueError(f"cycle is {cycle}; it must be even and at least 2")
     if not 0 < min_lr <= lr:

@@ -82,7 +82,8 @@ def instability_analysis(
 
     Example:
         Two wells at -1 and 1, loss (w^2 - 1)^2. Training rolls from 0 to the side that its noise says at step 0, and
-        stays where it is afterwards. Split at 0, the runs can end on both sides, with the hill of height 1 between them.
+        stays where it is afterwards. Split at 0, the runs can end on both sides, with the hill of height 1 between
+        them.
 
         >>> def roll(model, start, stop, generator):
         ...     side = float(torch.randint(2, (), generator=generator)) * 2 - 1

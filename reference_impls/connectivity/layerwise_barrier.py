@@ -62,7 +62,8 @@ def layerwise_barrier(
         model_a: $\theta_A$.
         model_b: $\theta_B$.
         loss_fn: $E$, state dict to scalar; the paper shows loss and error.
-        layers: names of the tensors of each layer, from input to output. Default None: what shares a name up to the last dot.
+        layers: names of the tensors of each layer, from input to output. Default None: what shares a name up to the
+            last dot.
         t: position between the layers of A (0) and of B (1), in [0, 1]. Default 0.5: the average.
 
     Returns:
@@ -72,10 +73,11 @@ def layerwise_barrier(
         ValueError: models of different structure, a layer with a tensor that does not exist, t outside [0, 1].
 
     Example:
-        Loss (u v - 1)^2; A is (2, 1/2) and B (1/2, 2), both without loss. The average of all is (5/4)^2 = 25/16 and its loss 81/256.
-        Only u averaged: 5/4 * 1/2 = 5/8 in A and 5/4 * 2 = 5/2 in B.
+        Loss (u v - 1)^2; A is (2, 1/2) and B (1/2, 2), both without loss. The average of all is (5/4)^2 = 25/16 and
+        its loss 81/256. Only u averaged: 5/4 * 1/2 = 5/8 in A and 5/4 * 2 = 5/2 in B.
 
-        >>> a, b = {"u": torch.tensor([2.0]), "v": torch.tensor([0.5])}, {"u": torch.tensor([0.5]), "v": torch.tensor([2.0])}
+        >>> a = {"u": torch.tensor([2.0]), "v": torch.tensor([0.5])}
+        >>> b = {"u": torch.tensor([0.5]), "v": torch.tensor([2.0])}
         >>> result = layerwise_barrier(a, b, lambda model: (model["u"] * model["v"] - 1).square().sum())
         >>> result.single[0].tolist(), 256 * result.full.item()
         ([0.140625, 2.25], 81.0)
@@ -102,7 +104,7 @@ def layerwise_barrier(
                 for rest in (model_a, model_b)
             ]
 
-    table = lambda choices: torch.tensor([excess(chosen) for chosen in choices], dtype=torch.float64).reshape(-1, 2)  # noqa: E731
+    table = lambda choices: torch.tensor([excess(c) for c in choices], dtype=torch.float64).reshape(-1, 2)  # noqa: E731
     with torch.no_grad():
         full = torch.tensor(float(loss_fn(averaged)) - mean, dtype=torch.float64)
     return LayerwiseBarrier(

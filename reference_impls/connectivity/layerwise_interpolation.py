@@ -63,10 +63,12 @@ def layerwise_interpolation(
         ValueError: models of different structure, a layer with a tensor that does not exist, fewer than 2 points.
 
     Example:
-        f = u v with initial weights 0 and final weights 1: the product is alpha^2 on the line, and alpha if one layer moves alone.
+        f = u v with initial weights 0 and final weights 1: the product is alpha^2 on the line, and alpha if one layer
+        moves alone.
 
         >>> import torch
-        >>> a, b = {"u.weight": torch.zeros(1), "v.weight": torch.zeros(1)}, {"u.weight": torch.ones(1), "v.weight": torch.ones(1)}
+        >>> a = {"u.weight": torch.zeros(1), "v.weight": torch.zeros(1)}
+        >>> b = {"u.weight": torch.ones(1), "v.weight": torch.ones(1)}
         >>> product = lambda model: (model["u.weight"] * model["v.weight"]).sum()
         >>> result = layerwise_interpolation(a, b, product, num_points=3)
         >>> result.whole.losses.tolist(), result.layers["u"].losses.tolist()

@@ -49,7 +49,8 @@ def llfc(
     r"""Compare the features of the interpolated network with the interpolation of the features, layer by layer.
 
     $$
-    1 - \mathbb{E}_x \cos\!\big( f^l_{(1 - t)\theta_A + t\,\theta_B}(x),\ (1 - t)\, f^l_{\theta_A}(x) + t\, f^l_{\theta_B}(x) \big)
+    1 - \mathbb{E}_x \cos\!\big( f^l_{(1 - t)\theta_A + t\,\theta_B}(x),\
+    (1 - t)\, f^l_{\theta_A}(x) + t\, f^l_{\theta_B}(x) \big)
     \qquad\text{against}\qquad
     1 - \mathbb{E}_x \cos\!\big( f^l_{\theta_A}(x),\ f^l_{\theta_B}(x) \big)
     $$
@@ -67,7 +68,8 @@ def llfc(
         ValueError: models of different structure, t outside [0, 1].
 
     Example:
-        One linear layer, input 1: the features are the weights, so the interpolation is exact. A and B are at right angles.
+        One linear layer, input 1: the features are the weights, so the interpolation is exact. A and B are at right
+        angles.
 
         >>> a, b = {"w": torch.tensor([[1.0, 0.0]])}, {"w": torch.tensor([[0.0, 1.0]])}
         >>> result = llfc(a, b, lambda model: {"layer": model["w"]})
@@ -80,7 +82,9 @@ def llfc(
     if not 0 <= t <= 1:
         raise ValueError(f"t is {t}; it must lie in [0, 1]")
     with torch.no_grad():
-        features_a, features_b, features_t = (features_fn(m) for m in (model_a, model_b, interpolate(model_a, model_b, t)))
+        features_a, features_b, features_t = (
+            features_fn(m) for m in (model_a, model_b, interpolate(model_a, model_b, t))
+        )
     between = {name: (1 - t) * features_a[name] + t * features_b[name] for name in features_a}
     return FeatureConnectivity(
         layers=tuple(features_a),
@@ -90,22 +94,31 @@ def llfc(
 
 
 def weak_additivity(preactivations_a: Tensor, preactivations_b: Tensor) -> Tensor:
-    r"""Return $1 - \mathbb{E}_x \cos(\sigma(\tfrac12 (h_A + h_B)), \tfrac12(\sigma(h_A) + \sigma(h_B)))$; zero: it holds.
+    r"""Return how far averaging before and after a ReLU differ; zero: weak additivity holds.
+
+    $$ 1 - \mathbb{E}_x \cos(\sigma(\tfrac12 (h_A + h_B)), \tfrac12(\sigma(h_A) + \sigma(h_B))) $$
 
     Example:
-        Opposite signs: the ReLU of the mean is (0.5, 0), the mean of the ReLUs is (1, 0.5), at an angle with cosine 2/sqrt(5).
+        Opposite signs: the ReLU of the mean is (0.5, 0), the mean of the ReLUs is (1, 0.5), at an angle with cosine
+        2/sqrt(5).
 
         >>> round(weak_additivity(torch.tensor([[2.0, 1.0]]), torch.tensor([[-1.0, -1.0]])).item(), 4)
         0.1056
     """
-    after, before = torch.relu((preactivations_a + preactivations_b) / 2), (preactivations_a.relu() + preactivations_b.relu()) / 2
+    after, before = (
+        torch.relu((preactivations_a + preactivations_b) / 2),
+        (preactivations_a.relu() + preactivations_b.relu()) / 2,
+    )
     return _cosine_distance(after, before)
 
 
 def commutativity(weight_a: Tensor, weight_b: Tensor, features_a: Tensor, features_b: Tensor) -> Tensor:
-    r"""Return the distance between $W_A H_A + W_B H_B$ and $W_A H_B + W_B H_A$; zero: the networks can exchange features.
+    r"""Return how far the networks are from exchanging their features; zero: commutativity holds.
 
-    $$ \mathrm{dist}(x, y) = \lVert x - y \rVert^2 / (\lVert x \rVert\, \lVert y \rVert) $$
+    $$
+    \mathrm{dist}(W_A H_A + W_B H_B,\ W_A H_B + W_B H_A), \qquad
+    \mathrm{dist}(x, y) = \lVert x - y \rVert^2 / (\lVert x \rVert\, \lVert y \rVert)
+    $$
 
     Args:
         weight_a: $W_A$; shape (units, features).

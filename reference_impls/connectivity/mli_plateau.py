@@ -57,7 +57,8 @@ def mli_plateau(
 
     $$
     W(\alpha) = (1 - \alpha)\, W_0 + \alpha\, W_T, \qquad
-    b^h(\alpha) = (1 - \alpha)\, b_0^h + \alpha\, b_T^h \quad\text{or}\quad (1 - \alpha^h)\, b_0^h + \alpha^h\, b_T^h, \qquad
+    b^h(\alpha) = (1 - \alpha)\, b_0^h + \alpha\, b_T^h \quad\text{or}\quad
+    (1 - \alpha^h)\, b_0^h + \alpha^h\, b_T^h, \qquad
     \mathrm{length} = \min\{\alpha : L(0) - L(\alpha) \ge \mathrm{tol}\, (L(0) - L(1))\}
     $$
 
@@ -67,7 +68,8 @@ def mli_plateau(
         loss_fn: $L$, state dict to scalar: a loss or an error.
         biases: names of the biases $b^1 \dots b^r$, from input to output. Default None: all names that end in "bias".
         num_points: evenly spaced values of $\alpha$, ends included. Default 51: a choice here.
-        tol: share of the way from the initial to the final loss that ends the plateau, in (0, 1). Default 0.1: a choice here.
+        tol: share of the way from the initial to the final loss that ends the plateau, in (0, 1). Default 0.1: a
+            choice here.
 
     Returns:
         A `Plateau`.

@@ -58,7 +58,8 @@ def neuron_replication_path(
         model_a: the network: tensors weight and, if there are any, bias for the two layers.
         loss_fn: $L$, state dict with one neuron more than `model_a` to scalar.
         order: $\pi$: neuron i of the copy is neuron order[i] of the network. Default None: the reverse order.
-        layers: names of the layer that writes the hidden neurons and of the layer that reads them. Default: the toy zoo's.
+        layers: names of the layer that writes the hidden neurons and of the layer that reads them. Default: the toy
+            zoo's.
         num_points: positions on every segment, ends included. Default 5: a choice here.
 
     Returns:
@@ -71,7 +72,8 @@ def neuron_replication_path(
         Two neurons change places: three moves in a circle through the additional slot, of two segments each.
 
         >>> net = {"layers.0.weight": torch.tensor([[1.0], [2.0]]), "layers.1.weight": torch.tensor([[3.0, 5.0]])}
-        >>> loss = lambda model: (torch.relu(model["layers.0.weight"]).T @ model["layers.1.weight"].T - 10).square().sum()
+        >>> output = lambda model: torch.relu(model["layers.0.weight"]).T @ model["layers.1.weight"].T
+        >>> loss = lambda model: (output(model) - 10).square().sum()
         >>> path = neuron_replication_path(net, loss)
         >>> len(path.points), path.points[-1]["layers.0.weight"].flatten().tolist()[:2], path.losses.losses.max().item()
         (7, [2.0, 1.0], 9.0)
@@ -80,7 +82,9 @@ def neuron_replication_path(
         simsek2021geometry.
     """
     if any(f"{layer}.weight" not in model_a for layer in layers):
-        raise ValueError(f"there are no layers {layers[0]!r} and {layers[1]!r}; the names are {', '.join(list(model_a)[:4])}")
+        raise ValueError(
+            f"there are no layers {layers[0]!r} and {layers[1]!r}; the names are {', '.join(list(model_a)[:4])}"
+        )
     width = len(model_a[f"{layers[0]}.weight"])
     order = list(range(width))[::-1] if order is None else list(order)
     if sorted(order) != list(range(width)):
@@ -88,8 +92,12 @@ def neuron_replication_path(
 
     points = [_with_one_more(model_a, layers)]
     for origin, target in _moves(order):
-        points.append(_replicate(points[-1], origin, target, layers))  # the free slot becomes a replica: nothing reads it
-        points.append(_hand_over(points[-1], origin, target, layers))  # equal neurons: only the sum of their outputs counts
+        points.append(
+            _replicate(points[-1], origin, target, layers)
+        )  # the free slot becomes a replica: nothing reads it
+        points.append(
+            _hand_over(points[-1], origin, target, layers)
+        )  # equal neurons: only the sum of their outputs counts
     ts = torch.linspace(0, 1, num_points).tolist()
     with torch.no_grad():
         values = [float(loss_fn(interpolate(p, q, t))) for p, q in zip(points, points[1:]) for t in ts[:-1]]
@@ -118,7 +126,10 @@ def critical_subspaces(r: int, m: int) -> int:
 def minima_subspaces(r: int, m: int) -> int:
     r"""Return $T(r, m)$, the number of affine subspaces of global minima of m neurons where r neurons suffice.
 
-    $$ T(r, m) = G(r, m) + \sum_{u=1}^{m-r} \binom{m}{u}\, G(r, m - u)\, g(u), \qquad g(u) = \sum_{j=1}^{u} \frac{1}{j!}\, G(j, u) $$
+    $$
+    T(r, m) = G(r, m) + \sum_{u=1}^{m-r} \binom{m}{u}\, G(r, m - u)\, g(u), \qquad
+    g(u) = \sum_{j=1}^{u} \frac{1}{j!}\, G(j, u)
+    $$
 
     Here g(u) counts the ways to group u neurons whose outputs cancel within each group.
 
@@ -129,7 +140,9 @@ def minima_subspaces(r: int, m: int) -> int:
         3
     """
     groups = lambda u: sum(critical_subspaces(j, u) // factorial(j) for j in range(1, u + 1))  # noqa: E731
-    return critical_subspaces(r, m) + sum(comb(m, u) * critical_subspaces(r, m - u) * groups(u) for u in range(1, m - r + 1))
+    return critical_subspaces(r, m) + sum(
+        comb(m, u) * critical_subspaces(r, m - u) * groups(u) for u in range(1, m - r + 1)
+    )
 
 
 def _moves(order: Sequence[int]) -> list[tuple[int, int]]:

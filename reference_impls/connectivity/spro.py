@@ -23,7 +23,15 @@ import torch
 from torch import Tensor
 
 from reference_impls.core.paths import convex_combination, dress
-from reference_impls.core.state_dict import StateDict, Vector, flatten, linear_combination, norm, to_state_dict, to_vector
+from reference_impls.core.state_dict import (
+    StateDict,
+    Vector,
+    flatten,
+    linear_combination,
+    norm,
+    to_state_dict,
+    to_vector,
+)
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,8 @@ def spro(
         ValueError: no models, models of different structure, fewer than one connector or sample.
 
     Example:
-        All minima lie on the circle of radius 1. The middle of the line between these two has a loss of 1/4, and the points of the
-        two edges that meet in the new vertex have less.
+        All minima lie on the circle of radius 1. The middle of the line between these two has a loss of 1/4, and the
+        points of the two edges that meet in the new vertex have less.
 
         >>> circle = lambda model: (model["w"].square().sum() - 1).square()
         >>> ends = [{"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 1.0])}]
@@ -101,7 +109,9 @@ def spro(
     if not models:
         raise ValueError("received no models; at least one is needed")
     if num_connectors < 1 or num_samples < 1:
-        raise ValueError(f"received num_connectors={num_connectors} and num_samples={num_samples}; at least one of each is needed")
+        raise ValueError(
+            f"received num_connectors={num_connectors} and num_samples={num_samples}; at least one of each is needed"
+        )
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     convex_combination(models, [1 / len(models)] * len(models))  # one structure for all
     modes = [to_vector(model) for model in models]

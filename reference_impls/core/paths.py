@@ -1,7 +1,8 @@
 r"""Paths between models, and the loss along them.
 
-A path is a map from $t \in [0, 1]$ to a model, $\theta(0) = \theta_A$ and $\theta(1) = \theta_B$. The simplest is the straight
-line; alignment, curve finding and every test of linear mode connectivity compare losses along paths by one number, the loss
+A path is a map from $t \in [0, 1]$ to a model, $\theta(0) = \theta_A$ and $\theta(1) = \theta_B$. The simplest is the
+straight line; alignment, curve finding and every test of linear mode connectivity compare losses along paths by one
+number, the loss
 barrier: how far the loss rises above the straight line between its values at the ends.
 """
 
@@ -13,8 +14,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reference_impls.core.state_dict import StateDict, Vector, check_same_structure, linear_combination, tied_to
-from reference_impls.core.state_dict import to_state_dict, to_vector
+from reference_impls.core.state_dict import (
+    StateDict,
+    Vector,
+    check_same_structure,
+    linear_combination,
+    tied_to,
+    to_state_dict,
+    to_vector,
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,8 @@ def convex_combination(models: Sequence[StateDict], weights: Sequence[float]) ->
     r"""Return $\sum_i w_i \theta_i$ for weights that sum to 1; integer buffers are those of the first model.
 
     Example:
-        >>> convex_combination([{"w": torch.tensor([0.0])}, {"w": torch.tensor([3.0])}, {"w": torch.tensor([9.0])}], [0.5, 0, 0.5])
+        >>> models = [{"w": torch.tensor([v])} for v in (0.0, 3.0, 9.0)]
+        >>> convex_combination(models, [0.5, 0, 0.5])
         {'w': tensor([4.5000])}
     """
     check_same_structure(*models)
@@ -92,7 +101,9 @@ def evenly_spaced(num_points: int) -> Tensor:
     return torch.linspace(0, 1, num_points, dtype=torch.float64)
 
 
-def loss_along(path: Callable[[float], StateDict], loss_fn: Callable[[StateDict], Tensor], num_points: int) -> LossCurve:
+def loss_along(
+    path: Callable[[float], StateDict], loss_fn: Callable[[StateDict], Tensor], num_points: int
+) -> LossCurve:
     r"""Evaluate $L(\theta(t))$ at evenly spaced `t`, without gradients, in float64.
 
     Example:
@@ -112,7 +123,8 @@ def loss_barrier(losses: Tensor, ts: Tensor) -> Tensor:
 
     $$ B = \max_t \Big[ L(\theta(t)) - (1 - t)\, L(\theta(0)) - t\, L(\theta(1)) \Big] $$
 
-    It is never negative, since the ends themselves rise by nothing (entezari2022role, Definition 1, up to that maximum).
+    It is never negative, since the ends themselves rise by nothing (entezari2022role, Definition 1, up to that
+    maximum).
 
     Args:
         losses: $L(\theta(t_i))$; shape (m,), m >= 2.
@@ -125,7 +137,9 @@ def loss_barrier(losses: Tensor, ts: Tensor) -> Tensor:
         tensor(2.)
     """
     if losses.ndim != 1 or losses.shape != ts.shape or len(ts) < 2:
-        raise ValueError(f"losses have shape {tuple(losses.shape)} and ts {tuple(ts.shape)}; both need one shape (m,), m >= 2")
+        raise ValueError(
+            f"losses have shape {tuple(losses.shape)} and ts {tuple(ts.shape)}; both need one shape (m,), m >= 2"
+        )
     if ts[0] != 0 or ts[-1] != 1 or not (ts.diff() > 0).all():
         raise ValueError(f"ts run from {float(ts[0]):g} to {float(ts[-1]):g}; they must increase from 0 to 1")
     line = (1 - ts) * losses[0] + ts * losses[-1]

@@ -20,7 +20,13 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, to_state_dict, to_vector
+from reference_impls.core.state_dict import (
+    StateDict,
+    check_same_structure,
+    linear_combination,
+    to_state_dict,
+    to_vector,
+)
 
 
 def branch_train_mix(
@@ -41,7 +47,8 @@ def branch_train_mix(
     r"""Mix the feed-forward modules of domain models as experts, average the rest, and train the whole.
 
     $$
-    \mathrm{FF}(x) = \sum_{i \in \mathrm{top}_k(W x)} g_i(W x)\, \mathrm{FF}_i(x), \quad g = \mathrm{softmax}(\mathrm{top}_k(W x)), \qquad
+    \mathrm{FF}(x) = \sum_{i \in \mathrm{top}_k(W x)} g_i(W x)\, \mathrm{FF}_i(x), \quad
+    g = \mathrm{softmax}(\mathrm{top}_k(W x)), \qquad
     L = L_{\mathrm{task}} + \alpha \sum_{\text{modules}} N \sum_{i=1}^N u_i\, p_i
     $$
 
@@ -63,7 +70,8 @@ def branch_train_mix(
         A network in evaluation mode whose named modules are `Experts`.
 
     Raises:
-        ValueError: no models, models of different structure, a module that does not exist, top_k out of range, no batches to train on.
+        ValueError: no models, models of different structure, a module that does not exist, top_k out of range, no
+            batches to train on.
 
     Example:
         Experts that multiply by 2 and by 4, two for each token: an undecided router takes their mean.
@@ -135,7 +143,9 @@ class Experts(nn.Module):
         super().__init__()
         self.experts, self.top_k = nn.ModuleList(experts), top_k
         like = next(experts[0].parameters())
-        self.router = nn.utils.skip_init(nn.Linear, width, len(experts), bias=False, device=like.device, dtype=like.dtype)
+        self.router = nn.utils.skip_init(
+            nn.Linear, width, len(experts), bias=False, device=like.device, dtype=like.dtype
+        )
         with torch.no_grad():
             self.router.weight.copy_(torch.randn(len(experts), width, generator=generator) / width**0.5)
         self.balance = torch.zeros(())

@@ -71,7 +71,8 @@ def calm(
         >>> three, five = (nn.Sequential(nn.Linear(2, 2, bias=False)) for _ in range(2))
         >>> for net, value in ((three, 3.0), (five, 5.0)):
         ...     _ = nn.init.constant_(net[0].weight, value)
-        >>> calm(three, five, [(torch.ones(1, 2), torch.tensor([0]))], [("0", "0")], num_steps=0)(torch.ones(1, 2)).tolist()
+        >>> data = [(torch.ones(1, 2), torch.tensor([0]))]
+        >>> calm(three, five, data, [("0", "0")], num_steps=0)(torch.ones(1, 2)).tolist()
         [[6.0, 6.0]]
 
     References:
@@ -88,7 +89,10 @@ def calm(
     composition = Composition(anchor, augmenting, translate)
     attentions = []
     for name_a, name_b in connections:
-        for which, network, name in (("augmenting", composition.augmenting, name_a), ("anchor", composition.anchor, name_b)):
+        for which, network, name in (
+            ("augmenting", composition.augmenting, name_a),
+            ("anchor", composition.anchor, name_b),
+        ):
             if not name or name not in dict(network.named_modules()):
                 raise ValueError(f"the {which} model has no module {name!r}")
         source = composition.augmenting.get_submodule(name_a)

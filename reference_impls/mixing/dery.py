@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from itertools import combinations, product
+from itertools import accumulate, combinations, product
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ def dery(
 
     $$
     \max_{\text{cuts}} \sum_{n, k} S(B_k^n, A_k), \quad S(B, B') = s(x, x') + s(B(x), B'(x')), \qquad
-    \max_{n_1 \dots n_K} \log\det \big( d - H(c_i, c_j) \big)_{ij} \ \text{ subject to } \textstyle\sum_k |B_k^{n_k}| \le \text{limit}
+    \max_{n_1 \dots n_K} \log\det \big( d - H(c_i, c_j) \big)_{ij} \ \text{ with } \sum_k |B_k^{n_k}| \le \text{limit}
     $$
 
     Args:
@@ -72,9 +72,13 @@ def dery(
         raise ValueError("received no networks; at least one is needed")
     shortest = min(len(layers) for layers in layer_lists)
     if not 1 <= num_stages <= shortest:
-        raise ValueError(f"num_stages is {num_stages}; it must lie in [1, {shortest}], the depth of the shallowest network")
+        raise ValueError(
+            f"num_stages is {num_stages}; it must lie in [1, {shortest}], the depth of the shallowest network"
+        )
     with torch.no_grad():
-        features = [_run(layers, inputs) for layers in layer_lists]  # of network n: its inputs and the outputs of its layers
+        features = [
+            _run(layers, inputs) for layers in layer_lists
+        ]  # of network n: its inputs and the outputs of its layers
         cuts = _cut(features, num_stages, max_iter)
 
         best: tuple[float, Reassembly] | None = None
@@ -89,8 +93,8 @@ def dery(
                 best = score, network
     if best is None:
         raise ValueError(f"max_parameters is {max_parameters}; no choice of blocks is that small")
-    score, network = best
-    network.cuts, network.score = tuple(tuple(blocks) for blocks in cuts), torch.tensor(score, dtype=torch.float64)
+    network = best[1]
+    network.cuts, network.score = tuple(tuple(blocks) for blocks in cuts), torch.tensor(best[0], dtype=torch.float64)
     return network
 
 
@@ -116,7 +120,7 @@ class Reassembly(nn.Module):
 
 
 def stitch(layer_lists: Sequence[Sequence[nn.Module]], blocks: Sequence[Block], inputs: Tensor) -> Reassembly:
-    """Join blocks; where the network changes, a linear layer maps what comes to what the next block knew, by least squares."""
+    """Join blocks; where the network changes, a least-squares layer maps what comes to what the next block knew."""
     layers: list[nn.Module] = []
     with torch.no_grad():
         for k, (n, i, j) in enumerate(blocks):
@@ -125,7 +129,9 @@ def stitch(layer_lists: Sequence[Sequence[nn.Module]], blocks: Sequence[Block], 
                 extended = torch.cat([comes, torch.ones_like(comes[:, :1])], dim=1).double()
                 ridge = 1e-6 * torch.eye(extended.shape[1]).to(extended) * extended.square().mean() * len(extended)
                 map_ = torch.linalg.solve(extended.T @ extended + ridge, extended.T @ wanted.double()).to(comes)
-                seam = nn.utils.skip_init(nn.Linear, comes.shape[1], wanted.shape[1], device=comes.device, dtype=comes.dtype)
+                seam = nn.utils.skip_init(
+                    nn.Linear, comes.shape[1], wanted.shape[1], device=comes.device, dtype=comes.dtype
+                )
                 seam.weight.copy_(map_[:-1].T)
                 seam.bias.copy_(map_[-1])
                 layers.append(seam)
@@ -134,7 +140,9 @@ def stitch(layer_lists: Sequence[Sequence[nn.Module]], blocks: Sequence[Block], 
 
 
 def similarity(x: Tensor, y: Tensor) -> Tensor:
-    r"""Linear CKA of two representations of the same examples, in [0, 1]: $\lVert X^\top Y\rVert_F^2 / (\lVert X^\top X\rVert_F \lVert Y^\top Y\rVert_F)$.
+    r"""Linear CKA of two representations of the same examples, in [0, 1].
+
+    $$ s(X, Y) = \lVert X^\top Y\rVert_F^2 / (\lVert X^\top X\rVert_F \lVert Y^\top Y\rVert_F), \text{ centred} $$
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
@@ -147,7 +155,7 @@ def similarity(x: Tensor, y: Tensor) -> Tensor:
 
 
 def pattern_score(outputs: Sequence[Tensor]) -> float:
-    """Logarithm of the determinant of the kernel of binary codes: the higher, the more examples have patterns of their own."""
+    """Logarithm of the determinant of the kernel of binary codes: high if examples have patterns of their own."""
     codes = torch.cat([(z.flatten(1) > 0).double() for z in outputs], dim=1)  # (examples, d)
     kernel = codes @ codes.T + (1 - codes) @ (1 - codes).T  # d minus the Hamming distance
     return torch.linalg.slogdet(kernel + 1e-3 * torch.eye(len(kernel)).to(kernel)).logabsdet.item()
@@ -155,14 +163,11 @@ def pattern_score(outputs: Sequence[Tensor]) -> float:
 
 def _run(layers: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
     """The inputs and the outputs of all layers."""
-    out = [x]
-    for layer in layers:
-        out.append(layer(out[-1]))
-    return out
+    return list(accumulate(layers, lambda h, layer: layer(h), initial=x))
 
 
 def _cut(features: Sequence[Sequence[Tensor]], K: int, max_iter: int) -> list[list[Block]]:
-    """Cut every network into K blocks; alternately the best cuts for given centres, and the best centres for given cuts."""
+    """Cut every network into K blocks; alternately the best cuts for the centres and the best centres for the cuts."""
     table: dict[tuple, float] = {}
 
     def alike(a: Block, b: Block) -> float:
@@ -181,8 +186,12 @@ def _cut(features: Sequence[Sequence[Tensor]], K: int, max_iter: int) -> list[li
     centers = blocks_of(0, [round(depth * k / K) for k in range(1, K)])  # the first network, cut evenly
     cuts: list[list[Block]] = []
     for _ in range(max_iter):
-        choices = [[blocks_of(n, inner) for inner in combinations(range(1, len(f) - 1), K - 1)] for n, f in enumerate(features)]
-        new = [max(options, key=lambda blocks: sum(alike(b, c) for b, c in zip(blocks, centers))) for options in choices]
+        choices = [
+            [blocks_of(n, inner) for inner in combinations(range(1, len(f) - 1), K - 1)] for n, f in enumerate(features)
+        ]
+        new = [
+            max(options, key=lambda blocks: sum(alike(b, c) for b, c in zip(blocks, centers))) for options in choices
+        ]
         if new == cuts:
             break
         cuts = new

@@ -83,10 +83,14 @@ def evolutionary_dfs(
     """
     M = len(layers)
     if M < 1 or (population is not None and population < 4):
-        raise ValueError(f"received {M} layers and population={population}; at least one layer and a population of 4 are needed")
+        raise ValueError(
+            f"received {M} layers and population={population}; at least one layer and a population of 4 are needed"
+        )
     start = max(M // 2, 1) if num_start_layers is None else num_start_layers
     if not 1 <= start <= M or num_repeats < 1:
-        raise ValueError(f"received num_start_layers={start} and num_repeats={num_repeats}; 1 to {M} and at least 1 are needed")
+        raise ValueError(
+            f"received num_start_layers={start} and num_repeats={num_repeats}; 1 to {M} and at least 1 are needed"
+        )
     generator = torch.Generator().manual_seed(0) if generator is None else generator
 
     # a point of the search: the switches, and the factors as 1 + x / 10
@@ -116,10 +120,14 @@ class DataFlow(nn.Module):
         scales: the factor before each of them; the first is 1.
     """
 
-    def __init__(self, embed: nn.Module, layers: Sequence[nn.Module], head: nn.Module, switches: Tensor, factors: Tensor) -> None:
+    def __init__(
+        self, embed: nn.Module, layers: Sequence[nn.Module], head: nn.Module, switches: Tensor, factors: Tensor
+    ) -> None:
         super().__init__()
         self.path = tuple(i % len(layers) for i in range(len(switches)) if switches[i] > 0)
-        self.scales = tuple([1.0] * len(self.path[:1]) + [float(factors[i, j]) for i, j in zip(self.path, self.path[1:])])
+        self.scales = tuple(
+            [1.0] * len(self.path[:1]) + [float(factors[i, j]) for i, j in zip(self.path, self.path[1:])]
+        )
         used = {i: copy.deepcopy(layers[i]) for i in sorted(set(self.path))}
         self.embed, self.head = copy.deepcopy(embed), copy.deepcopy(head)
         self.layers = nn.ModuleDict({str(i): layer for i, layer in used.items()})

@@ -80,7 +80,9 @@ def mixda(
         diao2023mixture, Sec. 3.
     """
     if not task_batches or bottleneck < 1:
-        raise ValueError(f"received {len(task_batches)} domains and bottleneck={bottleneck}; at least one of each is needed")
+        raise ValueError(
+            f"received {len(task_batches)} domains and bottleneck={bottleneck}; at least one of each is needed"
+        )
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     model = copy.deepcopy(network).eval().requires_grad_(False)
     model.load_state_dict(base)
@@ -116,7 +118,11 @@ def mixda(
     for i, domain in enumerate(task_batches if num_steps else []):
         for mixture in mixtures:
             mixture.only = i
-        fit([p for m in mixtures for p in m.adapters[i].parameters()], list(domain), list(old_batches) if preserve_coef else [])
+        fit(
+            [p for m in mixtures for p in m.adapters[i].parameters()],
+            list(domain),
+            list(old_batches) if preserve_coef else [],
+        )
 
     # stage 2: adapters frozen; the gate and the task adapter learn the task
     for mixture in mixtures:

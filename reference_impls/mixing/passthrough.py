@@ -41,11 +41,14 @@ class Slice(NamedTuple):
     scale: Mapping[str, float] = MappingProxyType({})
 
 
-def passthrough(models: Sequence[StateDict], slices: Sequence[tuple], *, block: str = "blocks.{}.") -> dict[str, Tensor]:
+def passthrough(
+    models: Sequence[StateDict], slices: Sequence[tuple], *, block: str = "blocks.{}."
+) -> dict[str, Tensor]:
     r"""Stack ranges of blocks, copied unchanged, into one model.
 
     $$
-    \theta = \big(E^{m_1},\ B_{a_1}^{m_1} \dots B_{b_1 - 1}^{m_1},\ \dots,\ B_{a_k}^{m_k} \dots B_{b_k - 1}^{m_k},\ H^{m_k}\big)
+    \theta = \big(E^{m_1},\ B_{a_1}^{m_1} \dots B_{b_1 - 1}^{m_1},\ \dots,\
+    B_{a_k}^{m_k} \dots B_{b_k - 1}^{m_k},\ H^{m_k}\big)
     $$
 
     Args:
@@ -56,12 +59,12 @@ def passthrough(models: Sequence[StateDict], slices: Sequence[tuple], *, block: 
             "model.layers.{}." in many language models.
 
     Returns:
-        A new state dict with as many blocks as the ranges have together. A tied pair stays tied where both names come from
-        one model.
+        A new state dict with as many blocks as the ranges have together. A tied pair stays tied where both names come
+        from one model.
 
     Raises:
-        ValueError: no models, no ranges, models of another structure, no tensor named like a block, a range or model that
-            does not exist.
+        ValueError: no models, no ranges, models of another structure, no tensor named like a block, a range or model
+            that does not exist.
 
     Example:
         Blocks 0 and 1 of the first model, then block 1 of the second; the head is the second's.
@@ -91,7 +94,9 @@ def passthrough(models: Sequence[StateDict], slices: Sequence[tuple], *, block: 
     first, last = names.index(order[0]), names.index(order[-1])
     before, after = names[:first], names[last + 1 :]
     if astray := [name for name in names[first:last] if name not in number_of]:
-        raise ValueError(f"{astray[0]!r} stands between the blocks; it belongs to neither the start nor the end of the model")
+        raise ValueError(
+            f"{astray[0]!r} stands between the blocks; it belongs to neither the start nor the end of the model"
+        )
 
     out: dict[str, Tensor] = {name: models[slices[0].model][name].clone() for name in before}
     position = 0

@@ -35,7 +35,7 @@ def phatgoose(
     lr: float = 5e-3,
     progress: Callable[[int, float], None] | None = None,
 ) -> nn.Module:
-    r"""Train one gate vector for each adapter and layer on the adapter's own data; route tokens by similarity to the gates.
+    r"""Train a gate for each adapter and layer on the adapter's own data; route tokens by similarity to the gates.
 
     $$
     \text{training:}\quad W u + \sigma(v_z^\top u)\, B_z A_z u, \qquad
@@ -77,7 +77,9 @@ def phatgoose(
         muqeeth2024phatgoose, Sec. 3.
     """
     if not adapters or len(adapters) != len(task_batches):
-        raise ValueError(f"received {len(adapters)} adapters and {len(task_batches)} data sets; one data set for each adapter is needed")
+        raise ValueError(
+            f"received {len(adapters)} adapters and {len(task_batches)} data sets; one for each adapter is needed"
+        )
     if not 1 <= top_k <= len(adapters):
         raise ValueError(f"top_k is {top_k}; it must lie in [1, {len(adapters)}], the number of adapters")
     if any(set(adapter) != set(adapters[0]) for adapter in adapters):

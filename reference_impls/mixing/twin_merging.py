@@ -53,7 +53,8 @@ def twin_merging(
         base: $\theta_0$, the pre-trained model.
         finetuned: $\theta_1 \dots \theta_n$, n >= 1.
         batches: (inputs, numbers of the models that the inputs belong to), from 0; cycled through to train the router.
-        rank: $r$ of the exclusive knowledge of every matrix, >= 1; a matrix of lower rank is kept whole. Default 8: a toy's.
+        rank: $r$ of the exclusive knowledge of every matrix, >= 1; a matrix of lower rank is kept whole. Default 8: a
+            toy's.
         scaling_coef: $\lambda$ of the shared expert. Default 0.3: the usual coefficient of task arithmetic.
         hidden: width of the router's hidden layer. Default 32: a choice here.
         num_steps: steps of Adam on the router; 0 leaves it undecided. Default 300: a choice here.
@@ -69,7 +70,8 @@ def twin_merging(
         ValueError: no models, models of different structure, a rank below 1, task numbers that do not exist.
 
     Example:
-        One weight, 0 in the base; 2 and 4 fine-tuned. Shared 0.5 * (2 + 4) = 3, exclusive -1 and 1. An undecided router adds half of each.
+        One weight, 0 in the base; 2 and 4 fine-tuned. Shared 0.5 * (2 + 4) = 3, exclusive -1 and 1. An undecided
+        router adds half of each.
 
         >>> layer = nn.Linear(1, 1, bias=False)
         >>> models = [{"weight": torch.tensor([[2.0]])}, {"weight": torch.tensor([[4.0]])}]
@@ -92,7 +94,9 @@ def twin_merging(
     exclusive = [_compress({key: to_vector(m)[key] - theta_s[key] for key in theta_s}, rank) for m in finetuned]
     data = list(batches) if num_steps else []
     if any(int(tasks.max()) >= len(finetuned) for _, tasks in data):
-        raise ValueError(f"the batches name models above {len(finetuned) - 1}; there are {len(finetuned)} fine-tuned models")
+        raise ValueError(
+            f"the batches name models above {len(finetuned) - 1}; there are {len(finetuned)} fine-tuned models"
+        )
     twin = TwinMerged(network, to_state_dict(theta_s, like=base), exclusive, features_fn)
 
     # 2. the router learns which task an input belongs to
@@ -131,7 +135,11 @@ class TwinMerged(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, shared: StateDict, exclusive: Sequence[Vector], features_fn: Callable[[Tensor], Tensor] | None
+        self,
+        network: nn.Module,
+        shared: StateDict,
+        exclusive: Sequence[Vector],
+        features_fn: Callable[[Tensor], Tensor] | None,
     ) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
@@ -151,7 +159,7 @@ class TwinMerged(nn.Module):
         """Give it a router of two layers, drawn with the generator."""
         self.router = nn.Sequential(
             nn.utils.skip_init(nn.Linear, width, hidden), nn.ReLU(), nn.utils.skip_init(nn.Linear, hidden, self.count)
-        ).to(getattr(self, "exclusive_0").device)
+        ).to(next(self.buffers()).device)
         with torch.no_grad():
             for layer in self.router[::2]:
                 weight = torch.randn(layer.weight.shape, generator=generator) / layer.weight.shape[1] ** 0.5
@@ -172,7 +180,10 @@ class TwinMerged(nn.Module):
         shared = self.shared
 
         def one(w: Tensor, x: Tensor) -> Tensor:
-            mixed = {n: shared[n] + torch.tensordot(w, getattr(self, f"exclusive_{i}"), dims=1) for i, n in enumerate(self.names)}
+            mixed = {
+                n: shared[n] + torch.tensordot(w, getattr(self, f"exclusive_{i}"), dims=1)
+                for i, n in enumerate(self.names)
+            }
             return functional_call(self.network, mixed, (x.unsqueeze(0),)).squeeze(0)
 
         return vmap(one, chunk_size=64)(self.weights(inputs), inputs)

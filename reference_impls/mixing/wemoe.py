@@ -53,8 +53,8 @@ def wemoe(
         batches: (inputs, targets) of all tasks, cycled through; targets are not used.
         modules: names of the submodules to upscale, each a function of one tensor (batch, ..., width).
         scaling_coef: $\lambda$ of the merged rest and initial output of every router. Default 0.3: the authors' code.
-        router_layers: 2 for the router above, 1 for $r(h) = W_2 h + b_2$, 0 for $r = b_2$, which is layer-wise merging with learned
-            coefficients. Default 2: the authors' code.
+        router_layers: 2 for the router above, 1 for $r(h) = W_2 h + b_2$, 0 for $r = b_2$, which is layer-wise merging
+            with learned coefficients. Default 2: the authors' code.
         num_steps: steps of Adam on the routers; 0 leaves them as they start. Default 1000: the authors' code.
         lr: learning rate, annealed to 0 along a cosine. Default 1e-4: the authors' configuration.
         generator: source of the routers' initial weights. Default None: a fresh generator with seed 0.
@@ -64,10 +64,12 @@ def wemoe(
         A network in evaluation mode whose named modules are `WeightEnsembling` modules.
 
     Raises:
-        ValueError: no models, models of different structure, a module that does not exist, an unknown number of router layers.
+        ValueError: no models, models of different structure, a module that does not exist, an unknown number of router
+            layers.
 
     Example:
-        One weight, 1 in the base; task vectors 2 and -1. A router that says 0.5 to both makes 1 + 0.5 * 2 - 0.5 * 1 = 1.5 of it.
+        One weight, 1 in the base; task vectors 2 and -1. A router that says 0.5 to both makes 1 + 0.5 * 2 - 0.5 * 1 =
+        1.5 of it.
 
         >>> layer = nn.Sequential(nn.Linear(1, 1, bias=False))
         >>> base, models = {"0.weight": torch.ones(1, 1)}, [{"0.weight": torch.tensor([[v]])} for v in (3.0, 0.0)]
@@ -98,7 +100,9 @@ def wemoe(
         below = [key for key in to_vector(base) if key.startswith(name + ".")]
         weights = {key[len(name) + 1 :]: base[key].detach().clone() for key in below}
         columns = {key[len(name) + 1 :]: torch.stack([tau[key] for tau in taus]).to(base[key].dtype) for key in below}
-        router = Router(base[below[0]].shape[-1], len(taus), scaling_coef, router_layers, generator).to(base[below[0]].device)
+        router = Router(base[below[0]].shape[-1], len(taus), scaling_coef, router_layers, generator).to(
+            base[below[0]].device
+        )
         model.set_submodule(name, WeightEnsembling(parts[name], weights, columns, router))
 
     # 3. train the routers: little entropy in the predictions

@@ -18,7 +18,8 @@ def test_matching_distance_and_barriers_by_hand():
     a, b = network([[3.0, 0.0], [0.0, 1.0]], [1.0, 0.0]), network([[0.0, 2.0], [4.0, 0.0]], [0.0, 1.0])
     result = ri.barrier_versus_width([(a, b)], total, num_points=3)
     assert result.widths.tolist() == [2] and result.distance.item() == pytest.approx(1)
-    # outputs 3 and 4: losses 9 and 16, line 12.5. Unmatched middle: (1/2, 1/2) times rows (3/2, 1), (2, 1/2): 2.5, loss 6.25: no rise
+    # outputs 3 and 4: losses 9 and 16, line 12.5. Unmatched middle: (1/2, 1/2) times rows (3/2, 1), (2, 1/2): 2.5,
+    # loss 6.25: no rise
     # matched middle: (1, 0) times (7/2, 0): 12.25
     assert result.plain.item() == 0 and result.matched.item() == 0
     result = ri.barrier_versus_width([(a, b)], lambda m: -total(m), num_points=3)
@@ -47,12 +48,15 @@ def test_a_permuted_copy_has_no_barrier_left():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_barrier_falls_with_width_and_far_more_after_matching(seed):
-    # measured at width 8, 32 and 128: plain 0.80 to 1.30, 0.30 to 0.50, 0.15 to 0.21; matched 0.18 to 0.53, 0.03 to 0.06, 0.01
+    # measured at width 8, 32 and 128: plain 0.80 to 1.30, 0.30 to 0.50, 0.15 to 0.21; matched 0.18 to 0.53, 0.03 to
+    # 0.06, 0.01
     task = toy_zoo.digits(flat=True)
     pairs = []
     for width in (8, 32, 128):
         net = toy_zoo.MLP((64, width, 10)).eval()
-        options = [dict(num_steps=200, lr=5e-3, generator=torch.Generator().manual_seed(10 * seed + i)) for i in range(2)]
+        options = [
+            dict(num_steps=200, lr=5e-3, generator=torch.Generator().manual_seed(10 * seed + i)) for i in range(2)
+        ]
         pairs.append(tuple(toy_zoo.train(net, None, task.train, **o) for o in options))
     result = ri.barrier_versus_width(pairs, lambda model: toy_zoo.loss(net, model, task.train))
     narrow, middle, wide = result.matched.tolist()

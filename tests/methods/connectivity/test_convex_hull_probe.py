@@ -17,7 +17,8 @@ def test_losses_at_the_points_by_hand():
     expected = 1 - hull.weights[:, 1] ** 2 - hull.weights[:, 2] ** 2
     assert torch.allclose(hull.losses, expected) and hull.end_losses.tolist() == [1, 0, 0]
     assert hull.center_loss.item() == pytest.approx(7 / 9)
-    # rise above the plane through the ends: 1 - w_2^2 - w_3^2 - w_1 = w_2 (1 - w_2) + w_3 (1 - w_3), at most 1/2 at (0, 1/2, 1/2)
+    # rise above the plane through the ends: 1 - w_2^2 - w_3^2 - w_1 = w_2 (1 - w_2) + w_3 (1 - w_3), at most 1/2 at
+    # (0, 1/2, 1/2)
     assert 0.45 < hull.barrier < 0.5
 
 
@@ -45,7 +46,8 @@ def test_shared_and_kept_predictions_by_hand():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_runs_that_share_their_start_span_a_hull_of_low_loss(seed):
-    # measured: shared start: no barrier, at least 0.998 of the shared predictions kept; from initialisation: barrier 0.46 to 0.79, 0.85 to 0.89
+    # measured: shared start: no barrier, at least 0.998 of the shared predictions kept; from initialisation: barrier
+    # 0.46 to 0.79, 0.85 to 0.89
     task, network = toy_zoo.digits(flat=True), toy_zoo.build("mlp", 24)
     generator = lambda s: torch.Generator().manual_seed(s)  # noqa: E731
     train = lambda model, steps, s: toy_zoo.train(  # noqa: E731
@@ -57,7 +59,9 @@ def test_runs_that_share_their_start_span_a_hull_of_low_loss(seed):
     def probe(model):
         ends = [train(model, 200, 100 * seed + i) for i in range(4)]
         correct_fn = lambda m: toy_zoo.logits(network, m, task.test[0]).argmax(dim=1) == task.test[1]  # noqa: E731
-        return ri.convex_hull_probe(ends, lambda m: toy_zoo.loss(network, m, task.test), num_points=30, correct_fn=correct_fn)
+        return ri.convex_hull_probe(
+            ends, lambda m: toy_zoo.loss(network, m, task.test), num_points=30, correct_fn=correct_fn
+        )
 
     shared, apart = probe(early), probe(start)
     assert shared.barrier < 0.02 and apart.barrier > 0.2

@@ -33,7 +33,8 @@ class DropoutMLP(toy_zoo.MLP):
 
 
 def test_halved_network_by_hand():
-    # hidden (3, 6) for the input 3; outputs 3 * 1 + 6 * 0.5 = 6; the first half alone, doubled, 6: no loss; undoubled 3: (3 - 6)^2
+    # hidden (3, 6) for the input 3; outputs 3 * 1 + 6 * 0.5 = 6; the first half alone, doubled, 6: no loss; undoubled
+    # 3: (3 - 6)^2
     a = {"layers.0.weight": torch.tensor([[1.0], [2.0]]), "layers.0.bias": torch.zeros(2)}
     a |= {"layers.1.weight": torch.tensor([[1.0, 0.5]]), "layers.1.bias": torch.zeros(1)}
     loss, layers = square(6.0, X[:1]), ("layers.0", "layers.1")
@@ -74,7 +75,8 @@ def test_scaling_a_layer_up_and_the_next_one_down_changes_no_loss():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_networks_trained_with_dropout_have_a_low_path_and_others_have_not(seed):
-    # measured, highest loss: with dropout 0.10 to 0.17 on the path and 0.61 to 0.72 on the line; without dropout 0.32 to 0.83 on the path
+    # measured, highest loss: with dropout 0.10 to 0.17 on the path and 0.61 to 0.72 on the line; without dropout 0.32
+    # to 0.83 on the path
     task, sizes = toy_zoo.digits(flat=True), (64, 128, 128, 10)
     plain = toy_zoo.MLP(sizes).eval()
 

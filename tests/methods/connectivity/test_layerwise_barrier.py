@@ -23,7 +23,9 @@ def test_excess_errors_by_hand():
 
 def test_excess_is_over_the_mean_error_of_the_two_models():
     # losses of the ends 0 and 8, mean 4; at the average 2: -2
-    result = ri.layerwise_barrier({"u": torch.tensor([0.0])}, {"u": torch.tensor([4.0])}, lambda m: m["u"].square().sum() / 2)
+    result = ri.layerwise_barrier(
+        {"u": torch.tensor([0.0])}, {"u": torch.tensor([4.0])}, lambda m: m["u"].square().sum() / 2
+    )
     assert result.full == -2 and result.single.tolist() == [[-2, -2]]
 
 

@@ -39,7 +39,8 @@ def test_every_curve_ends_at_the_final_loss_and_an_unmoved_layer_is_flat():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_shape_of_the_line_does_not_tell_the_accuracy_and_layers_differ(seed):
-    # measured: rise above the straight line 0.07 to 0.10 (init as it is) and 0.00 (init times 3); accuracies differ by 0.012 at most
+    # measured: rise above the straight line 0.07 to 0.10 (init as it is) and 0.00 (init times 3); accuracies differ by
+    # 0.012 at most
     task, network = toy_zoo.digits(flat=True), toy_zoo.MLP((64, 64, 64, 10)).eval()
     init = toy_zoo.initialise(network, torch.Generator().manual_seed(seed))
 

@@ -20,9 +20,12 @@ def features(model):
 
 def test_distances_by_hand():
     result = ri.llfc(A, B, features)
-    # first layer: A (1, 0), (1, 1); B (0, 1), (1, 1): cosines 0 and 1. Linear in its weights: no distance to the interpolation
+    # first layer: A (1, 0), (1, 1); B (0, 1), (1, 1): cosines 0 and 1. Linear in its weights: no distance to the
+    # interpolation
     assert result.layers == ("first", "second")
-    assert result.baseline[0].item() == pytest.approx(0.5) and result.interpolated[0].item() == pytest.approx(0, abs=1e-7)
+    assert result.baseline[0].item() == pytest.approx(0.5) and result.interpolated[0].item() == pytest.approx(
+        0, abs=1e-7
+    )
     # second layer, weights of the middle diag(1, 3/2): A (1, 0), (1, 1); B (0, 2), (1, 2); half way (1/2, 1), (1, 3/2)
     # network in the middle: (1/2, 1/2) -> (1/2, 3/4) and (1, 1) -> (1, 3/2)
     cosine = (0.25 + 0.75) / math.sqrt((0.25 + 1) * (0.25 + 0.5625))
@@ -53,14 +56,21 @@ def test_the_two_conditions_hold_exactly_where_they_must():
 @pytest.mark.parametrize("architecture", ["mlp", "residual"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_features_are_linear_between_connected_networks_and_not_between_strangers(architecture, seed):
-    # measured, last layer: connected at most 0.0001 of a baseline 0.006 to 0.013; strangers 0.11 to 0.19 of 0.03 to 0.08
+    # measured, last layer: connected at most 0.0001 of a baseline 0.006 to 0.013; strangers 0.11 to 0.19 of 0.03 to
+    # 0.08
     def distances(family):
         inputs = family.task.test[0]
         return ri.llfc(*family.models, lambda model: activations(family.network, model, inputs))
 
-    connected, strangers = distances(toy_zoo.soup(architecture, seed, count=2)), distances(toy_zoo.independent(architecture, seed))
+    connected, strangers = (
+        distances(toy_zoo.soup(architecture, seed, count=2)),
+        distances(toy_zoo.independent(architecture, seed)),
+    )
     assert (connected.interpolated < 0.1 * connected.baseline).all()
-    assert strangers.interpolated[-1] > strangers.baseline[-1] and strangers.interpolated[-1] > 100 * connected.interpolated[-1]
+    assert (
+        strangers.interpolated[-1] > strangers.baseline[-1]
+        and strangers.interpolated[-1] > 100 * connected.interpolated[-1]
+    )
 
 
 def test_bad_input_is_refused():

@@ -18,7 +18,8 @@ def test_three_paths_by_hand():
 
 
 def test_lengths_and_the_gap_by_hand():
-    # the loss falls by alpha^3 (times 8): a tenth of the way at 0.1^(1/3) = 0.464, half of it at 0.794, on a grid of 0.02
+    # the loss falls by alpha^3 (times 8): a tenth of the way at 0.1^(1/3) = 0.464, half of it at 0.794, on a grid of
+    # 0.02
     cube = lambda m: -8 * m["u.weight"][0] ** 3  # noqa: E731
     assert ri.mli_plateau(START, END, cube).lengths.tolist() == pytest.approx([0.48] * 3)
     assert ri.mli_plateau(START, END, cube, tol=0.5).lengths.tolist() == pytest.approx([0.8] * 3)
@@ -39,7 +40,8 @@ def test_scale_of_the_loss_does_not_matter_and_a_rising_one_counts_alike():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_depth_makes_the_plateau_longer_and_biases_that_move_as_the_signal_make_it_shorter(seed):
-    # measured: plateau of the loss 0.14 (two layers), 0.40 to 0.42 (five); of the error 0.20 to 0.22, homogeneous biases 0.02 to 0.04
+    # measured: plateau of the loss 0.14 (two layers), 0.40 to 0.42 (five); of the error 0.20 to 0.22, homogeneous
+    # biases 0.02 to 0.04
     task, generator = toy_zoo.digits(flat=True), lambda: torch.Generator().manual_seed(seed)
 
     def measure(sizes):

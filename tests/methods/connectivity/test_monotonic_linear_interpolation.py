@@ -30,9 +30,9 @@ def test_largest_rise_by_hand():
 def test_gauss_length_of_a_corner_and_a_polygon_by_hand():
     # two chords at a right angle: pi / 2
     corner = lambda m: torch.stack([m["w"].clamp(max=0.5), (m["w"] - 0.5).clamp(min=0)], dim=1)  # noqa: E731
-    assert ri.monotonic_linear_interpolation(ZERO, ONE, along([1.0, 1, 1]), corner, num_points=3).gauss_length == pytest.approx(
-        math.pi / 2
-    )
+    assert ri.monotonic_linear_interpolation(
+        ZERO, ONE, along([1.0, 1, 1]), corner, num_points=3
+    ).gauss_length == pytest.approx(math.pi / 2)
     # a full circle in 12 chords: 11 turns of 30 degrees; the mean with an example that stands still is half of it
     ring = lambda m: torch.stack([(2 * math.pi * m["w"]).cos(), (2 * math.pi * m["w"]).sin()], dim=1)  # noqa: E731
     both = lambda m: torch.cat([ring(m), torch.zeros(1, 2, dtype=torch.float64)])  # noqa: E731
@@ -57,7 +57,8 @@ def test_scaling_logits_does_not_change_the_gauss_length_and_distances_are_eucli
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_small_steps_give_a_monotonic_line_and_large_steps_a_longer_way_with_rises(seed):
-    # measured: learning rate 0.001: no rise, distance 1.0, Gauss length 1.3 to 1.7 (0.1: rise 0.004 to 0.05, 8.4 to 8.9, 2.4 to 3.0)
+    # measured: learning rate 0.001: no rise, distance 1.0, Gauss length 1.3 to 1.7 (0.1: rise 0.004 to 0.05, 8.4 to
+    # 8.9, 2.4 to 3.0)
     task, network = toy_zoo.digits(flat=True), toy_zoo.MLP((64, 64, 64, 10)).eval()
     start = toy_zoo.initialise(network, torch.Generator().manual_seed(seed))
 

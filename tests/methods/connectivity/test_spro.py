@@ -17,7 +17,8 @@ def generator(seed=0):
 
 
 def test_volumes_by_hand():
-    # triangle of sides 3 and 4 at a right angle: 6; the second mode makes a triangle of base 4 and height 3 - 1 = 2, area 4; together 10
+    # triangle of sides 3 and 4 at a right angle: 6; the second mode makes a triangle of base 4 and height 3 - 1 = 2,
+    # area 4; together 10
     connectors = [point(3.0, 0.0, 0.0), point(3.0, 4.0, 0.0)]
     assert _log_volume([point(0.0, 0.0, 0.0)], connectors).exp().item() == pytest.approx(6)
     assert _log_volume([point(0.0, 0.0, 0.0), point(1.0, 0.0, 0.0)], connectors).exp().item() == pytest.approx(10)
@@ -27,8 +28,10 @@ def test_volumes_by_hand():
 
 
 def test_vertex_of_a_segment_balances_loss_and_volume_by_hand():
-    # mode 0, vertex v, loss w^2: E (t v)^2 = v^2 / 3, volume |v|: 2 v / 3 = lambda / v, so v = sqrt(3 lambda / 2) = 0.866 for 1/2.
-    # The authors' code adds up its five samples without dividing: v = sqrt(3 lambda / 10) = 0.387, which we find at a fifth of lambda.
+    # mode 0, vertex v, loss w^2: E (t v)^2 = v^2 / 3, volume |v|: 2 v / 3 = lambda / v, so v = sqrt(3 lambda / 2) =
+    # 0.866 for 1/2.
+    # The authors' code adds up its five samples without dividing: v = sqrt(3 lambda / 10) = 0.387, which we find at a
+    # fifth of lambda.
     square = lambda m: m["w"].square().sum()  # noqa: E731
     options = dict(num_connectors=1, num_steps=600, lr=0.1)
     v = espro({"w": torch.tensor([1e-9])}, square, volume_coef=0.5, **options).connectors[0]["w"]
@@ -58,7 +61,8 @@ def test_modes_stay_and_a_flat_loss_moves_no_vertex():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_volume_between_independent_networks_has_a_low_loss(seed):
-    # measured: 0.15 to 0.16 on average and at most 0.23 inside; the convex hull of the networks 0.65 to 0.86 and 1.26 to 1.62
+    # measured: 0.15 to 0.16 on average and at most 0.23 inside; the convex hull of the networks 0.65 to 0.86 and 1.26
+    # to 1.62
     family = toy_zoo.independent("mlp", seed, count=3, width=32)
     loss_fn = lambda model: toy_zoo.loss(family.network, model, family.task.train)  # noqa: E731
     joined = ri.spro(family.models, loss_fn, num_connectors=2, num_steps=60, lr=0.1)
@@ -69,7 +73,8 @@ def test_volume_between_independent_networks_has_a_low_loss(seed):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_simplex_around_one_network_keeps_the_loss_and_grows_with_the_reward(seed):
-    # measured: training loss inside at most 0.003 above the network's 0.012 to 0.016, at log volumes of -7.5 (no reward) and 3.4 (0.3)
+    # measured: training loss inside at most 0.003 above the network's 0.012 to 0.016, at log volumes of -7.5 (no
+    # reward) and 3.4 (0.3)
     task, network = toy_zoo.digits(flat=True), toy_zoo.build("mlp", 32)
     few = (task.train[0][:200], task.train[1][:200])
     base = toy_zoo.train(network, None, few, num_steps=150, lr=3e-3, generator=generator(seed))

@@ -6,7 +6,12 @@ from reference_impls.core.permutation import PermutationSpec
 from tests.methods.toy_values import network_inputs
 
 SPEC = PermutationSpec(
-    {"first.weight": ("first", None), "first.bias": ("first",), "second.weight": (None, "first"), "second.bias": (None,)},
+    {
+        "first.weight": ("first", None),
+        "first.bias": ("first",),
+        "second.weight": (None, "first"),
+        "second.bias": (None,),
+    },
     {"first": 6},
 )
 

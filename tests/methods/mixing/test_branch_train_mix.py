@@ -21,7 +21,8 @@ def mix(*models, **options):
 
 
 def test_weights_of_the_chosen_experts_by_hand():
-    # experts 2, 4, 8; scores for x = 1: 0, ln 3, ln 9. The best two: weights 1/4 and 3/4 of 4 and 8: 7; the other layer's average: 3
+    # experts 2, 4, 8; scores for x = 1: 0, ln 3, ln 9. The best two: weights 1/4 and 3/4 of 4 and 8: 7; the other
+    # layer's average: 3
     mixed = mix(model(2.0, 1.0), model(4.0, 3.0), model(8.0, 5.0))
     mixed[0].router.weight.data = torch.tensor([[0.0], [math.log(3)], [math.log(9)]])
     assert mixed(torch.ones(1, 1)).item() == pytest.approx(7 * 3)
@@ -30,7 +31,8 @@ def test_weights_of_the_chosen_experts_by_hand():
 
 
 def test_balance_is_one_for_equal_loads_and_grows_with_a_favourite():
-    # one token goes to expert 0, the other to expert 1, probabilities mirrored: u = (1/2, 1/2), p = (1/2, 1/2): 2 * 1/2 = 1
+    # one token goes to expert 0, the other to expert 1, probabilities mirrored: u = (1/2, 1/2), p = (1/2, 1/2): 2 *
+    # 1/2 = 1
     mixed = mix(model(2.0, 1.0), model(4.0, 3.0), top_k=1)
     mixed[0].router.weight.data = torch.tensor([[1.0], [-1.0]])
     mixed(torch.tensor([[1.0], [-1.0]]))
@@ -70,7 +72,9 @@ def test_mix_beats_dense_training_of_the_seed_and_of_the_average_with_the_same_d
         for i, task in enumerate(tasks)
     ]
     batches = [b for i in range(2) for b in toy_zoo.batches(joint.train, 64, generator(1000 + 10 * seed + i))][:60]
-    accuracy = lambda m: sum((m(t.test[0]).argmax(1) == t.test[1]).float().mean().item() for t in tasks) / 3  # noqa: E731
+
+    def accuracy(trained):
+        return sum((trained(t.test[0]).argmax(1) == t.test[1]).float().mean().item() for t in tasks) / 3
 
     def dense(start):
         trained = copy.deepcopy(network)

@@ -31,7 +31,8 @@ def loss_on(network, task):
 
 
 def test_attention_by_hand():
-    # heard 1 and 2, projected to 2 and 4; query 3 times the anchor's ln 3 / 6; keys equal, values 10 times: 20 and 40; output 5
+    # heard 1 and 2, projected to 2 and 4; query 3 times the anchor's ln 3 / 6; keys equal, values 10 times: 20 and 40;
+    # output 5
     # scores ln 3 / 2 * 2 and * 4 = ln 3, 2 ln 3: weights 1/4 and 3/4: 5 + 30 = 35, times 5
     module = attention([2.0, 3.0, 1.0, 10.0, 5.0], [1.0, 2.0])
     h_b = torch.tensor([[[math.log(3) / 6]]])
@@ -56,7 +57,10 @@ def test_without_training_it_is_the_anchor_and_training_leaves_both_models_alone
 
 def test_translation_is_what_the_augmenting_model_reads():
     anchor, augmenting = linear(4, 1.0), linear(6, 2.0)
-    build = lambda **options: ri.calm(anchor, augmenting, X, [("0", "0")], num_steps=5, **options)(X[0][0])  # noqa: E731
+
+    def build(**options):
+        return ri.calm(anchor, augmenting, X, [("0", "0")], num_steps=5, **options)(X[0][0])
+
     assert torch.allclose(build(translate=lambda x: x), build())
     assert not torch.allclose(build(translate=lambda x: -x), build())
 

@@ -47,7 +47,8 @@ def test_similarity_and_pattern_score_by_hand():
 
 
 def test_cuts_find_the_same_place_in_a_longer_network():
-    # the first network projects to the first entry, then reads it; the second dallies with two rotations before it projects
+    # the first network projects to the first entry, then reads it; the second dallies with two rotations before it
+    # projects
     turn = linear([0.6, -0.8], [0.8, 0.6])
     back = linear([0.6, 0.8], [-0.8, 0.6])
     first, second = [linear([1.0, 0.0]), linear([2.0])], [turn, back, linear([1.0, 0.0]), linear([2.0])]
@@ -55,7 +56,8 @@ def test_cuts_find_the_same_place_in_a_longer_network():
 
 
 def test_stitch_inverts_a_change_of_basis():
-    # the second network works in another basis; a stitch from the first's hidden layer to its second half must undo that
+    # the second network works in another basis; a stitch from the first's hidden layer to its second half must undo
+    # that
     a = [linear([1.0, 0.0], [0.0, 1.0]), linear([1.0, 2.0])]
     b = [linear([0.0, 2.0], [-3.0, 0.0]), linear([1.0, -1 / 3])]  # (2 y, -3 x) -> 2 y + x
     joined = stitch([a, b], [(0, 0, 1), (1, 1, 2)], X)
@@ -72,7 +74,8 @@ def test_copies_of_one_network_give_its_function_whatever_is_chosen():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_blocks_of_different_networks_work_together_before_any_training_and_start_well(seed):
-    # measured: chosen blocks 0.94 to 0.95, the networks 0.96 to 0.98; 15 steps later 0.90 to 0.95, from scratch 0.23 to 0.27
+    # measured: chosen blocks 0.94 to 0.95, the networks 0.96 to 0.98; 15 steps later 0.90 to 0.95, from scratch 0.23
+    # to 0.27
     networks, task = digit_networks(seed)
     lists = [list(network) for network in networks]
     joined = ri.dery(lists, task.val[0], num_stages=3)
@@ -92,7 +95,10 @@ def test_limit_on_parameters_is_kept():
     networks, task = digit_networks(0)
     lists = [list(network) for network in networks]
     free = ri.dery(lists, task.val[0])
-    size = lambda j: sum(p.numel() for n, a, b in j.blocks for layer in lists[n][a:b] for p in layer.parameters())  # noqa: E731
+
+    def size(joined):
+        return sum(p.numel() for n, a, b in joined.blocks for layer in lists[n][a:b] for p in layer.parameters())
+
     small = ri.dery(lists, task.val[0], max_parameters=size(free) - 1)
     assert size(small) < size(free) and small.score <= free.score
     with pytest.raises(ValueError, match="no choice of blocks is that small"):

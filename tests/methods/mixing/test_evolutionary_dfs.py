@@ -61,7 +61,9 @@ def accuracy(network, split):
 
 def test_path_and_factors_of_a_point_by_hand():
     # switches of two repeats (on, off, on, on): add, add, double; factors W[add, add] = 3, W[add, double] = 10
-    flow = DataFlow(nn.Identity(), LAYERS, nn.Identity(), torch.tensor([1.0, -1, 1, 1]), torch.tensor([[3.0, 10], [7, 7]]))
+    flow = DataFlow(
+        nn.Identity(), LAYERS, nn.Identity(), torch.tensor([1.0, -1, 1, 1]), torch.tensor([[3.0, 10], [7, 7]])
+    )
     assert flow.path == (0, 0, 1) and flow.scales == (1.0, 3.0, 10.0)
     # 1 + 1 = 2; 3 * 2 + 1 = 7; 10 * 7 * 2 = 140
     assert flow(torch.ones(1)).item() == 140
@@ -70,12 +72,15 @@ def test_path_and_factors_of_a_point_by_hand():
 def test_without_evaluations_it_is_the_first_model():
     flow = ri.evolutionary_dfs(Double(), [Add(), Add(), Double(), Double()], Add(), lambda n: 0.0, num_evaluations=0)
     assert flow.path == (0, 1) and flow.scales == (1.0, 1.0) and flow(torch.ones(1)).item() == 2 + 1 + 1 + 1
-    flow = ri.evolutionary_dfs(nn.Identity(), LAYERS, nn.Identity(), lambda n: 0.0, num_start_layers=2, num_evaluations=0)
+    flow = ri.evolutionary_dfs(
+        nn.Identity(), LAYERS, nn.Identity(), lambda n: 0.0, num_start_layers=2, num_evaluations=0
+    )
     assert flow.path == (0, 1)
 
 
 def test_an_order_that_needs_repeats_is_found():
-    # 1 -> double, add, double makes 6: the row is (add, double), so it takes two repeats; factors help to hit it exactly
+    # 1 -> double, add, double makes 6: the row is (add, double), so it takes two repeats; factors help to hit it
+    # exactly
     score = lambda network: -abs(network(torch.ones(1)).item() - 6)  # noqa: E731
     found = ri.evolutionary_dfs(nn.Identity(), LAYERS, nn.Identity(), score, num_evaluations=600)
     assert score(found) > -0.05
@@ -92,7 +97,9 @@ def test_result_is_never_worse_than_the_start_and_weights_are_not_changed():
     assert len(found.path) <= 1 and len(calls) > 40
     turner, reader, rotated = turner_and_reader(0)
     before = copy.deepcopy(reader.state_dict())
-    ri.evolutionary_dfs(nn.Identity(), reader.blocks, reader.head, lambda n: accuracy(n, rotated.val), num_evaluations=20)
+    ri.evolutionary_dfs(
+        nn.Identity(), reader.blocks, reader.head, lambda n: accuracy(n, rotated.val), num_evaluations=20
+    )
     assert all(torch.equal(before[key], tensor) for key, tensor in reader.state_dict().items())
 
 

@@ -65,7 +65,8 @@ def test_base_stays_frozen_and_equal_adapters_need_no_gate():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_domain_adapters_make_few_labels_go_further(seed):
-    # measured, 100 labels for three domains together: 0.71 to 0.75; adapters that saw only those labels 0.55 to 0.62; base 0.18 to 0.21
+    # measured, 100 labels for three domains together: 0.71 to 0.75; adapters that saw only those labels 0.55 to 0.62;
+    # base 0.18 to 0.21
     network, base, tasks, domains, labelled, _ = base_and_data(seed)
     mean = lambda model: sum(accuracy(model, task) for task in tasks) / len(tasks)  # noqa: E731
     mixed = mean(ri.mixda(network, base, domains, labelled, MLPS))
@@ -74,7 +75,8 @@ def test_domain_adapters_make_few_labels_go_further(seed):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_preservation_keeps_what_the_network_could_do(seed):
-    # measured, the contrast adapter on upright digits: 0.21 to 0.32 without preservation, 0.94 to 0.96 with it; its own domain 0.81 or more
+    # measured, the contrast adapter on upright digits: 0.21 to 0.32 without preservation, 0.94 to 0.96 with it; its
+    # own domain 0.81 or more
     network, base, tasks, domains, labelled, upright = base_and_data(seed)
     old = toy_zoo.batches(upright.train, 64, torch.Generator().manual_seed(5))
 

@@ -67,7 +67,9 @@ def test_repeating_the_last_block_keeps_the_function_and_a_silent_repeat_keeps_i
     train = lambda start: toy_zoo.train(  # noqa: E731
         network, start, task.train, num_steps=10, lr=3e-3, generator=torch.Generator().manual_seed(seed)
     )
-    assert toy_zoo.accuracy(network, train(stacked), task.test) > toy_zoo.accuracy(network, train(None), task.test) + 0.05
+    assert (
+        toy_zoo.accuracy(network, train(stacked), task.test) > toy_zoo.accuracy(network, train(None), task.test) + 0.05
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -32,12 +32,17 @@ def test_standardised_scores_and_their_softmax_by_hand():
 
 
 def test_first_step_of_a_gate_by_hand():
-    # from a zero gate the sigmoid is 1/2; Adam's first step moves every entry by the rate against the sign of its gradient
+    # from a zero gate the sigmoid is 1/2; Adam's first step moves every entry by the rate against the sign of its
+    # gradient
     net = nn.Sequential(nn.Linear(2, 2, bias=False))
-    adapter = {"0.weight": (torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0], [0.0]]))}  # raises class 0 by the first entry
+    adapter = {
+        "0.weight": (torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0], [0.0]]))
+    }  # raises class 0 by the first entry
     data = [[(torch.tensor([[2.0, -3.0]]), torch.tensor([0]))]]
     trained = ri.phatgoose(net, {"0.weight": torch.zeros(2, 2)}, [adapter], data, top_k=1, num_steps=1, lr=0.1)
-    assert trained[0].gates[0].tolist() == pytest.approx([0.1, -0.1], abs=1e-4)  # the gate opens: towards the token (2, -3)
+    assert trained[0].gates[0].tolist() == pytest.approx(
+        [0.1, -0.1], abs=1e-4
+    )  # the gate opens: towards the token (2, -3)
 
 
 def test_one_expert_is_its_model_and_equal_experts_do_not_care():
@@ -46,7 +51,13 @@ def test_one_expert_is_its_model_and_equal_experts_do_not_care():
     expected = toy_zoo.logits(family.network, family.finetuned[0], inputs)
     for adapters in (family.adapters[:1], [family.adapters[0]] * 3):
         net = ri.phatgoose(
-            family.network, family.base, adapters, [[]] * len(adapters), top_k=len(adapters), scaling=family.scaling, num_steps=0
+            family.network,
+            family.base,
+            adapters,
+            [[]] * len(adapters),
+            top_k=len(adapters),
+            scaling=family.scaling,
+            num_steps=0,
         )
         assert torch.allclose(net(inputs), expected, atol=1e-3)
 
@@ -64,7 +75,8 @@ def test_size_and_offset_of_a_token_do_not_change_its_way():
 @pytest.mark.parametrize("architecture", ["mlp", "residual"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_trained_gates_route_without_joint_data_and_beat_every_merge(architecture, seed):
-    # measured: 0.87 to 0.93; best task arithmetic and average 0.54 to 0.73; the same routing with untrained gates 0.43 to 0.67
+    # measured: 0.87 to 0.93; best task arithmetic and average 0.54 to 0.73; the same routing with untrained gates 0.43
+    # to 0.67
     family = toy_zoo.adapters(architecture, seed)
     batches = [toy_zoo.batches(task.train, 64, torch.Generator().manual_seed(7)) for task in family.tasks]
     build = lambda steps: ri.phatgoose(  # noqa: E731
@@ -77,7 +89,8 @@ def test_trained_gates_route_without_joint_data_and_beat_every_merge(architectur
 
 
 def test_tokens_that_do_not_show_their_task_are_not_routed_well():
-    # the vision transformer's tokens are 2 x 2 pixels: 0.57 to 0.67, about the 0.62 to 0.65 of task arithmetic, far below 0.92 and more
+    # the vision transformer's tokens are 2 x 2 pixels: 0.57 to 0.67, about the 0.62 to 0.65 of task arithmetic, far
+    # below 0.92 and more
     family = toy_zoo.adapters("vit", 0)
     batches = [toy_zoo.batches(task.train, 64, torch.Generator().manual_seed(7)) for task in family.tasks]
     net = ri.phatgoose(family.network, family.base, family.adapters, batches, scaling=family.scaling, num_steps=50)

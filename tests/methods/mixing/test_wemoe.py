@@ -35,7 +35,9 @@ def cosine_family(seed):
     mixture = toy_zoo.join([toy_zoo.digits(flat=True), *tasks])
     base = toy_zoo.train(network, None, mixture.train, num_steps=60, lr=2e-3, generator=generator(0))
     options = dict(num_steps=150, lr=2e-3, trainable=lambda name: name.startswith("mlp"))
-    models = tuple(toy_zoo.train(network, base, t.train, generator=generator(i), **options) for i, t in enumerate(tasks, 1))
+    models = tuple(
+        toy_zoo.train(network, base, t.train, generator=generator(i), **options) for i, t in enumerate(tasks, 1)
+    )
     return toy_zoo.Family(network, base, models, tasks)
 
 
@@ -44,7 +46,8 @@ def accuracy(network, tasks):
 
 
 def test_mixture_of_task_vectors_by_hand():
-    # theta_0 = 1, task vectors 2 and -1; the router says r = (x, 0) + (0.5, 0.5): weight 1 + 2 (x + 0.5) - 0.5 = 1.5 + 2 x
+    # theta_0 = 1, task vectors 2 and -1; the router says r = (x, 0) + (0.5, 0.5): weight 1 + 2 (x + 0.5) - 0.5 = 1.5 +
+    # 2 x
     moe = one_weight(scaling_coef=0.5, router_layers=1)
     moe[0].router.weight.data = torch.tensor([[1.0], [0.0]])
     assert moe(torch.tensor([[10.0], [2.0]])).flatten().tolist() == [10 * 21.5, 2 * 5.5]
@@ -62,7 +65,9 @@ def test_untrained_routers_start_at_task_arithmetic(layers):
     inputs = family.task.test[0]
     expected = toy_zoo.logits(family.network, merged, inputs)
     difference = (moe(inputs) - expected).norm() / expected.norm()
-    assert difference < (1e-5 if layers == 0 else 0.15)  # the random weights of standard deviation 0.01 say a little more
+    assert difference < (
+        1e-5 if layers == 0 else 0.15
+    )  # the random weights of standard deviation 0.01 say a little more
 
 
 def test_each_input_has_its_own_weights_whatever_else_is_in_the_batch():
@@ -96,11 +101,14 @@ def test_routers_trained_without_labels_beat_every_static_merge(seed):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_low_entropy_alone_says_nothing_where_logits_can_grow(seed):
-    # unnormalised logits: the routers find large weights instead of the right task; the entropy falls, and so does the accuracy
+    # unnormalised logits: the routers find large weights instead of the right task; the entropy falls, and so does the
+    # accuracy
     family = toy_zoo.multitask("residual", seed)
     batches = toy_zoo.batches(family.task.val, 96, torch.Generator().manual_seed(0))
     entropies = []
-    build = functools.partial(ri.wemoe, family.network, family.base, family.finetuned, batches, ["blocks.0", "blocks.1"])
+    build = functools.partial(
+        ri.wemoe, family.network, family.base, family.finetuned, batches, ["blocks.0", "blocks.1"]
+    )
     trained = build(num_steps=60, lr=1e-3, progress=lambda step, loss: entropies.append(loss))
     assert entropies[-1] < 0.3 * entropies[0]
     assert accuracy(trained, family.tasks) < accuracy(build(num_steps=0), family.tasks) - 0.1

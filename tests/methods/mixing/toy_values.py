@@ -7,7 +7,7 @@ from tests.methods.toy_values import network_inputs, toy_network
 
 
 class BlockNet(nn.Module):
-    """A residual network on digits whose feed-forward parts are modules of their own: `blocks.0.mlp`, `blocks.1.mlp`."""
+    """A residual network on digits whose feed-forward parts are modules: `blocks.0.mlp`, `blocks.1.mlp`."""
 
     class Block(nn.Module):
         def __init__(self, width: int) -> None:
@@ -35,7 +35,14 @@ MLPS = ["blocks.0.mlp", "blocks.1.mlp"]
 
 def stack(seed, device):
     generator = torch.Generator().manual_seed(seed)
-    shapes = {"embed": (3, 2), "blocks.0.w": (2, 2), "blocks.0.b": (2,), "blocks.1.w": (2, 2), "blocks.1.b": (2,), "head": (2,)}
+    shapes = {
+        "embed": (3, 2),
+        "blocks.0.w": (2, 2),
+        "blocks.0.b": (2,),
+        "blocks.1.w": (2, 2),
+        "blocks.1.b": (2,),
+        "head": (2,),
+    }
     return {name: torch.randn(shape, generator=generator).to(device) for name, shape in shapes.items()}
 
 
@@ -57,11 +64,11 @@ def linear(inputs, outputs, seed, device):
 
 def layer_lists(device):
     wide, deep = ((4, 7, 3), (4, 5, 6, 3))
-    build = lambda sizes: [  # noqa: E731
-        layer
-        for i, (a, b) in enumerate(zip(sizes, sizes[1:]))
-        for layer in (linear(a, b, i + len(sizes), device), nn.ReLU())
-    ][:-1]
+
+    def build(sizes):
+        pairs = [(linear(a, b, i + len(sizes), device), nn.ReLU()) for i, (a, b) in enumerate(zip(sizes, sizes[1:]))]
+        return [layer for pair in pairs for layer in pair][:-1]
+
     return [build(wide), build(deep)]
 
 

@@ -88,7 +88,7 @@ def test_order_of_models_does_not_matter_to_a_constant_router():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_routers_trained_without_labels_beat_every_static_merge(seed):
-    # measured: WEMoE 0.95 to 0.96; best task arithmetic 0.87 to 0.88; learned constant coefficients 0.83 to 0.86
+    # measured: WEMoE 0.94 to 0.95; best task arithmetic 0.83 to 0.88; learned constant coefficients 0.76 to 0.83
     family = cosine_family(seed)
     batches = toy_zoo.batches(family.task.val, 96, torch.Generator().manual_seed(0))
     options = dict(modules=["mlp"], num_steps=100, lr=3e-3)

@@ -96,6 +96,11 @@ VALUES: dict[str, Any] = {
         "prompted_batches": lambda device: [(images(5, device), torch.full((4, 2), 0.5, device=device))],
         "batches": lambda device: [images(6, device), images(7, device)],
     },
+    "parametric_knowledge_transfer": {
+        "network": lambda device: staged((4, 6, 3), 1, device),
+        "student": lambda device: staged((4, 5, 3), 3, device),
+        "seeds": lambda device: [(torch.eye(4, device=device), torch.tensor([0, 1, 2, 0], device=device))],
+    },
     "ofa_kd": {"student": lambda device: staged((4, 6, 5, 3), 3, device)},
     "fusechat": {
         "network": lambda device: language_model(3, 0, device),
@@ -122,6 +127,11 @@ VALUES: dict[str, Any] = {
         "networks": lambda device: [detector(2, seed, width=4).to(device) for seed in (1, 2)],
         "student": lambda device: detector(4, 3, width=4, streams=2).to(device),
         "batches": lambda device: list(scenes(4, 0)[0].to(device).split(2)),
+    },
+    "soka_net": {
+        "networks": lambda device: [staged((4, 5, 6, 3), 1, device), staged((4, 5, 6, 2), 2, device)],
+        "student": lambda device: staged((4, 5, 6), 3, device),
+        "heads": lambda device: [staged((6, 3), 4, device), staged((6, 2), 5, device)],
     },
     "fusellm": {
         "network": lambda device: language_model(3, 0, device),

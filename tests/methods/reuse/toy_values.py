@@ -61,6 +61,25 @@ def spoken(device) -> list[tuple[Tensor, Tensor]]:
     return [(frames.to(device), (torch.arange(18).reshape(3, 6) % 2).to(device))]
 
 
+class Recall(nn.Module):
+    """A language model that predicts from the last two tokens: by heart, and by looking up what followed the same two before."""
+
+    def __init__(self, vocabulary: int, width: int = 24) -> None:
+        super().__init__()
+        self.embed, self.threshold = nn.Embedding(vocabulary, width), nn.Parameter(torch.tensor(0.9))
+        self.hidden, self.out, self.copy = nn.Linear(3 * width, 96), nn.Linear(96, width), nn.Linear(width, width)
+        self.head = nn.Linear(width, vocabulary)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        e = self.embed(tokens)
+        pair = torch.cat([F.pad(e, (0, 0, 1, 0))[:, :-1], e], dim=2)  # the last two tokens
+        before = F.pad(pair, (0, 0, 1, 0))[:, :-1]  # the two tokens before each token
+        alike = 30 * (F.normalize(pair, dim=2) @ F.normalize(before, dim=2).transpose(1, 2) - self.threshold)
+        alike = alike.masked_fill(torch.ones_like(alike).triu(1) > 0, -torch.inf)
+        found = F.pad(alike, (1, 0)).softmax(dim=2)[..., 1:] @ e  # nothing, if no pair is alike
+        return self.head(self.out(self.hidden(torch.cat([pair, found], dim=2)).relu()) + self.copy(found))
+
+
 class Pooled(nn.Module):
     """One convolution, the largest value of each channel, and a linear head of two classes."""
 
@@ -91,6 +110,12 @@ def seeded(seed: int, make):
 
 
 VALUES: dict[str, Any] = {
+    "external_parametric_probe": {
+        "network": lambda device: seeded(0, lambda: Recall(16, 4)).to(device),
+        "base": lambda device: seeded(1, lambda: Recall(16, 4)).to(device).state_dict(),
+        "facts": lambda device: [(4 + i, 12 + i % 4, 12 + i // 2) for i in range(8)],
+        "tokens": lambda device: (0, 1, 2, 3),
+    },
     "adaptive_discovering_merging": {
         "network": lambda device: seeded(1, lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))).to(device),
         "inputs": lambda device: torch.randn(20, 4, generator=torch.Generator().manual_seed(0)).to(device),

@@ -1,13 +1,15 @@
 r"""Model Breadcrumbs (davari2024breadcrumbs).
 
-The largest entries of a task vector are outliers that disturb other tasks, the smallest are noise. Model Breadcrumbs masks both tails
-in every layer and adds what lies between them, the breadcrumbs, to the base model; one setting is meant to serve any number of tasks.
+The largest entries of a task vector are outliers that disturb other tasks, the smallest are noise. Model Breadcrumbs masks
+both tails in every layer and adds what lies between them, the breadcrumbs, to the base model; one setting is meant to serve
+any number of tasks.
 
-Notation: theta_0 the base model, tau_t = theta_t - theta_0 the task vector of model t, m_t its mask, gamma the fraction of the largest
-entries removed, K the density, alpha the scaling coefficient.
+Notation: theta_0 the base model, tau_t = theta_t - theta_0 the task vector of model t, m_t its mask, gamma the fraction of
+the largest entries removed, K the density, alpha the scaling coefficient.
 
-Departures: none in the formula. The paper masks by thresholds in each layer; here K and gamma count entries, as in the authors' code, whose
-`scope` is an option. Entries as large as the last one kept are all kept, so that the result does not depend on their order.
+Departures: none in the formula. The paper masks by thresholds in each layer; here K and gamma count entries, as in the
+authors' code, whose `scope` is an option. Entries as large as the last one kept are all kept, so that the result does not
+depend on their order.
 """
 
 from __future__ import annotations

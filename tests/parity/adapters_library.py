@@ -7,6 +7,7 @@ from typing import Any
 
 import reference_impls as ri
 from reference_impls.task_vectors.iso_c import iso_cts
+from reference_impls.task_vectors.knots import shared_basis
 from reference_impls.task_vectors.ram import ram_plus
 from tests.parity.adapters import Outcome, updates, zeros_like
 from tests.parity.load import Case
@@ -114,3 +115,15 @@ def fusionbench_iso_cts(case: Case) -> Outcome:
 tsv_official_tsvm = fusionbench_tsvm
 iso_official_iso_c = fusionbench_iso_c
 iso_official_iso_cts = fusionbench_iso_cts
+
+
+# --- WUDI and KnOTS ---------------------------------------------------------------------------------------------
+
+
+def fusionbench_wudi(case: Case) -> Outcome:
+    return spectral(case, "wudi", ri.wudi, num_steps=case.params["iter_num"])
+
+
+def fusionbench_knots(case: Case) -> Outcome:
+    u, s, parts = shared_basis([tau["w"] for tau in updates(case)], eps=1e-4)
+    return Outcome("knots", {"reconstructed": [u * s @ part for part in parts], "singular_values": s})

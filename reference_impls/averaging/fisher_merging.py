@@ -47,7 +47,7 @@ def fisher_merging(
         floor: smallest Fisher information, >= 0, in the unit of F. Default 1e-6: the authors' code.
         floor_on: "first" raises only the target model's values to the floor, so that it decides where nobody knows
             (the paper); "all" raises everyone's; "add" adds the floor to everyone's (MergeLM, FusionBench). Default
-            "first": Sec. 2.
+            "first": the authors' code.
 
     Returns:
         A new state dict, structured as the first model.
@@ -65,7 +65,7 @@ def fisher_merging(
         {'w': tensor([1., 5.])}
 
     References:
-        matena2022fisher, Sec. 2 (Fisher merging).
+        matena2022fisher, the equation of Fisher merging; the authors' code for the floor.
     """
     check_same_structure(*models)
     _check(models, fishers, weights, floor)

@@ -70,7 +70,7 @@ def greedy_ingredients(
     Args:
         models: as in `greedy_soup`.
         score: as in `greedy_soup`.
-        strict: as in `greedy_soup`.
+        strict: as in `greedy_soup`. Default False: Recipe 1.
 
     Returns:
         The ingredients themselves, not copies.

@@ -44,7 +44,7 @@ def learned_soup(
         network: f, maps inputs to logits (batch, classes), in evaluation mode; its own parameters are not used.
         batches: held-out (inputs, targets), one a step in turn.
         level: "model" learns one coefficient a model, "layer" one a model and tensor (Appendix I, "by layer").
-            Default "model".
+            Default "model": one a model.
         num_steps: steps of Adam, >= 0. Default 100: for small models; the authors' code takes five passes over the
             data.
         lr: step size. Default 0.05: the authors' code.

@@ -41,7 +41,8 @@ def lm_cocktail(
         finetuned: first the model of the target domain $\theta_t$, then the peers (none: base and $\theta_t$ alone).
         loss_fn: loss of a state dict on a few examples of the target domain, in nats a token.
         alpha: share of the fine-tuned model, in [0, 1]; 0 mixes the candidates alone, where nothing was fine-tuned on
-            the target. Default 0.5: the paper's experiments.
+            the target. Default 0.5: the authors' example for
+            embedding models.
         temperature: $\tau$ > 0, in the unit of the loss; small trusts the best candidate, large trusts all alike.
             Default 5.0: the authors' code.
 

@@ -65,7 +65,7 @@ def regmean(
         {'w': tensor([[4., 8.]])}
 
     References:
-        jin2023regmean, Sec. 3 (closed form and reduced off-diagonal).
+        jin2023regmean, the closed form of the regression mean and its reduced off-diagonal entries.
     """
     check_same_structure(*models)
     if not 0 <= alpha <= 1:

@@ -62,7 +62,7 @@ def uncertainty_gradient_matching(
         {'w': tensor([1.2000])}
 
     References:
-        daheim2024ugm, Sec. 3 (the merged parameters).
+        daheim2024ugm, the equation of the merged parameters.
     """
     alphas = [1.0] * len(finetuned) if weights is None else [float(w) for w in weights]
     if not finetuned:

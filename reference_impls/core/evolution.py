@@ -50,7 +50,7 @@ def cma_es(
         >>> [round(v, 3) for v in x.tolist()]
         [0.2, 0.7]
 
-    References: Hansen, The CMA Evolution Strategy: A Tutorial, arXiv:1604.00772, Appendix A.
+    References: Hansen, The CMA Evolution Strategy: A Tutorial, arXiv:1604.00772.
     """
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     m = start.detach().cpu().double().clone()

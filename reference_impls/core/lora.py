@@ -37,7 +37,7 @@ def low_rank_update(A: Tensor, B: Tensor, scaling: float = 1.0) -> Tensor:
         tensor([[1.5000, 3.0000],
                 [0.0000, 0.0000]])
 
-    References: Hu et al., LoRA, arXiv:2106.09685, Eq. (3).
+    References: Hu et al., LoRA, arXiv:2106.09685, the equation of the adapted layer.
     """
     if A.ndim != 2 or B.ndim != 2 or A.shape[0] != B.shape[1]:
         raise ValueError(f"A must be (r, n) and B (m, r), got {tuple(A.shape)} and {tuple(B.shape)}")

@@ -123,7 +123,7 @@ def loss_barrier(losses: Tensor, ts: Tensor) -> Tensor:
 
     $$ B = \max_t \Big[ L(\theta(t)) - (1 - t)\, L(\theta(0)) - t\, L(\theta(1)) \Big] $$
 
-    It is never negative, since the ends themselves rise by nothing (entezari2022role, Definition 1, up to that
+    It is never negative, since the ends themselves rise by nothing (the definition of entezari2022role, up to that
     maximum).
 
     Args:

@@ -65,7 +65,7 @@ def diagonal_fisher(
         >>> diagonal_fisher(network, zero, [(torch.tensor([[2.0]]), torch.tensor([0]))])["weight"].flatten()
         tensor([1., 1.])
 
-    References: matena2022fisher, Sec. 2.
+    References: matena2022fisher, the estimator of its diagonal Fisher information.
     """
     if estimator not in ("exact", "empirical", "sampled"):
         raise ValueError(f"estimator must be 'exact', 'empirical' or 'sampled', got {estimator!r}")
@@ -140,7 +140,7 @@ def gram_matrices(
         {'weight': tensor([[1., 2.],
                 [2., 5.]])}
 
-    References: jin2023regmean, Sec. 3 (the matrices X^T X of each linear layer).
+    References: jin2023regmean, the matrices X^T X of each linear layer.
     """
     layers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
     if not layers:

@@ -53,13 +53,14 @@ def adamerging(
             neither used nor changed.
         batches: (inputs, targets) of every task, at best one batch a task of equal size; the targets are not used.
         level: "layer" learns one coefficient a task and tensor, "task" one a task. Default "layer": the better
-            variant (Sec. 3.2).
+            variant in the paper.
         plus_plus: True puts each task vector through `trim_and_elect` before its coefficients are learnt
             (AdaMerging++). Default False.
         initial: all coefficients at the start. Default 0.3: the authors' code.
         num_steps: steps of Adam, >= 0. Default 500: the authors' code.
         lr: step size of Adam. Default 0.001: the authors' code.
-        clamp: True keeps the coefficients in [0, 1] (the authors' code); False lets them go anywhere (FusionBench).
+        clamp: True keeps the coefficients in [0, 1]; False lets them go anywhere (FusionBench). Default True: the
+            authors' code.
         progress: called with the step and the summed entropy.
 
     Returns:
@@ -79,7 +80,7 @@ def adamerging(
                 [0.9000]])}
 
     References:
-        yang2024adamerging, Sec. 3.2 (task-wise and layer-wise AdaMerging, entropy minimisation).
+        yang2024adamerging, task-wise and layer-wise AdaMerging and their entropy minimisation.
     """
     if level not in ("layer", "task"):
         raise ValueError(f"level is {level!r}; it is layer or task")

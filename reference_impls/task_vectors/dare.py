@@ -52,7 +52,7 @@ def dare(
         scaling_coef: $\lambda$; "average" does without. Default 1.0: the sum itself.
         ties_density: fraction that TIES keeps after the drop, in (0, 1]. Default 0.2, as in TIES.
         rescale: "density" divides by K (the paper); "mass" multiplies each tensor by its L1 norm before over after the
-            drop (mergekit); "none" leaves the survivors as they are. Default "density": Sec. 3.
+            drop (mergekit); "none" leaves the survivors as they are. Default "density": Sec. 3.1, Eq. (1).
         generator: source of the masks. Default None: a new one with seed 0.
 
     Returns:
@@ -69,7 +69,7 @@ def dare(
         ([0.0, 6.0], True)
 
     References:
-        yu2024dare, Sec. 3.
+        yu2024dare, Sec. 3.1 (drop and rescale) and Sec. 3.2 (merging what is left).
     """
     check_density(density)
     if merge not in ("task_arithmetic", "average", "ties"):
@@ -118,7 +118,7 @@ def drop_and_rescale(tau: Vector, mask: Vector, density: float, rescale: str = "
         tau: $\delta$, a task vector.
         mask: $m$, ones where an entry is kept, zeros elsewhere.
         density: $K$, in (0, 1].
-        rescale: as in `dare`.
+        rescale: as in `dare`. Default "density".
 
     Returns:
         The sparse task vector.

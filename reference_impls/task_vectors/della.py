@@ -166,7 +166,7 @@ def drop_and_rescale(tau: Vector, mask: Vector, probabilities: Vector, rescale: 
         tau: $\delta$, a task vector.
         mask: $m$, ones where an entry is kept, zeros elsewhere.
         probabilities: $1 - p_i$.
-        rescale: as in `della`.
+        rescale: as in `della`. Default "probability".
 
     Returns:
         The sparse task vector.

@@ -69,11 +69,11 @@ def emr_merging(
         base: $\theta_0$, the pre-trained model that all the others were fine-tuned from.
         finetuned: $\theta_1 \dots \theta_n$, n >= 1.
         rescale: "total" sums over all parameters (the paper); "tensor" adds up the means of the tensors, so that a bias counts
-            as much as a matrix (main script of the authors, FusionBench). Default "total": Sec. 3.
+            as much as a matrix (main script of the authors, FusionBench). Default "total": the paper's rescaler.
         unify: "max" takes the largest agreeing magnitude (the paper); "sum" the sum of the agreeing values (a later commit
-            of the authors' code for BEiT-3). Default "max": Sec. 3.
+            of the authors' code for BEiT-3). Default "max": the paper.
         zero_sum: what is elected where the values of a parameter add up to zero: "none", or "minus" (the authors' code).
-            Default "none": Sec. 3, the sign of zero.
+            Default "none": the paper, where the sign of zero is zero.
 
     Returns:
         A `UnifiedModel`: `model(t)` is the model of task t, `unified`, `masks` and `rescalers` are its parts.
@@ -93,7 +93,7 @@ def emr_merging(
         {'w': tensor([4., 0.])}
 
     References:
-        huang2024emr, Sec. 3 (elect, mask and rescale).
+        huang2024emr, the steps elect, mask and rescale.
     """
     for name, value, allowed in (
         ("rescale", rescale, ("total", "tensor")), ("unify", unify, ("max", "sum")), ("zero_sum", zero_sum, ("none", "minus")),

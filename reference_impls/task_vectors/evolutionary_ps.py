@@ -70,9 +70,10 @@ def evolutionary_ps(
         fitness: $F$, a state dict to a number, higher is better (accuracy on a few labeled examples).
         group: gives the name of a tensor's group; equal names share weights and densities. Default: the layer, that is the
             tensor's name without its last part. `lambda name: ""` has one group for the whole model.
-        num_evaluations: merged models tried. Default 1000: Sec. 4 (trials).
-        sigma: first step size of CMA-ES; all parameters start at 0.5. Default 1/6: Sec. 4.
-        population: candidates a generation. Default None: 4 + floor(3 ln n), Sec. 4.
+        num_evaluations: merged models tried. Default 1000: the paper's trials.
+        sigma: first step size of CMA-ES; all parameters start at 0.5. Default 1/6: the paper's experiments.
+        population: candidates a generation. Default None: 4 + floor(3 ln n), as in the
+            paper's experiments.
         generator: source of the candidates. Default None: a new one with seed 0.
         progress: called with the number of evaluations and the best fitness so far.
 
@@ -91,7 +92,7 @@ def evolutionary_ps(
         True
 
     References:
-        akiba2024evolutionary, Sec. 3 (merging in the parameter space) and Sec. 4 (settings).
+        akiba2024evolutionary, merging in the parameter space and the settings of its experiments.
     """
     if not finetuned:
         raise ValueError("received no fine-tuned models; at least one is needed")

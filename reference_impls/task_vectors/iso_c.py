@@ -93,8 +93,8 @@ def iso_cts(
         common_fraction: $k / r$, in [0, 1], rounded so that the rest divides evenly among the tasks. Default 0.8:
             FusionBench and the recorded call of the authors' code.
         scaling_coef: $\alpha$. Default 1.0: FusionBench; the paper searches it on validation data.
-        others: as in `iso_c`.
-        exclude: as in `iso_c`.
+        others: as in `iso_c`. Default "mean".
+        exclude: as in `iso_c`. Default: none.
 
     Returns:
         A new state dict, structured as `base`.

@@ -93,7 +93,7 @@ def map_pareto(
         metrics: $M_n$, one per task: a state dict to a number, higher is better (accuracy on validation data).
         num_samples: merged models evaluated, at least (N + 1)(N + 2) / 2, the unknowns of a surrogate. Default 50: ours.
         sampling: "uniform" draws all of $\Omega$ at once from $[0, 1]^N$; "bayesian" half of it, and then in four
-            rounds more where the surrogates miss the metrics most. Default "uniform": Sec. 3.
+            rounds more where the surrogates miss the metrics most. Default "uniform": the paper's plain variant.
         population: points of the evolutionary search. Default 60: ours.
         generator: source of the samples and of the search. Default None: a new one with seed 0.
         progress: called with the number of models evaluated and the mean of their metrics.
@@ -113,7 +113,7 @@ def map_pareto(
         [-2.0, 2.0, -1.0]
 
     References:
-        li2024map, Sec. 3 (quadratic surrogates; nested and Bayesian variants).
+        li2024map, the quadratic surrogates and the nested and Bayesian variants.
     """
     N = len(finetuned)
     if not finetuned or len(metrics) != N:

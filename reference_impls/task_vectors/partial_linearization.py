@@ -91,7 +91,7 @@ def partial_linearization(
         scaling_coef: $\lambda$. Default 1.0: the sum itself; the paper picks it on held-out data.
         linearize: "network" expands the network's outputs in the adapters' parameters (the paper's equation); "layers" expands
             the output of each adapted layer by itself (the authors' code), after which the network is still nonlinear and the
-            adapter is a LoRA with a frozen A. Default "network": Sec. 4.
+            adapter is a LoRA with a frozen A. Default "network": the paper's equation.
         num_steps: optimiser steps per task, >= 0. Default 200: a toy's length.
         lr: step size of Adam. Default 4e-3: a toy's.
         generator: source of A_0, one for all tasks. Default None: a new one with seed 0.
@@ -112,7 +112,7 @@ def partial_linearization(
         tensor([[3., 4.]])
 
     References:
-        tang2024partial, Sec. 4 (partial linearization).
+        tang2024partial, the section on partial linearization.
     """
     if linearize not in ("network", "layers"):
         raise ValueError(f"linearize is {linearize!r}; it is one of network, layers")

@@ -48,11 +48,11 @@ def pem_composition(
     Args:
         adapters: one mapping per module, from weight name to $(A_t, B_t)$ with $A_t$ (r, n) and $B_t$ (m, r), or to $l_t$ of any
             shape; all of the same names and kinds.
-        weights: $w_t$, one a module. Default None: 1/n each, for two modules the paper's $\lambda = 1/2$ (Sec. 3).
+        weights: $w_t$, one a module. Default None: 1/n each, for two modules the paper's $\lambda = 1/2$.
         combine: "factors" sums A and B apart (the paper); "roots" as well, with the square roots of the weights, the sign in A
             (PEFT's "linear"); "concatenate" stacks them to the exact sum of updates, of the summed rank (PEFT's "cat");
             "svd" is the best approximation of that sum of rank `rank` (PEFT's "svd"). (IA)^3 vectors are summed in any
-            case. Default "factors": Sec. 3.
+            case. Default "factors": the paper.
         scaling: $s$ of the modules (alpha / r), taken into the result, whose own scaling is 1. Only "roots", "concatenate"
             and "svd" need it; "factors" leaves it to the caller. Default 1.0.
         rank: of the result of "svd", >= 1. Default None: the largest rank among the modules.
@@ -81,7 +81,7 @@ def pem_composition(
                 [0.0000, 0.5000]])
 
     References:
-        zhang2023composing, Sec. 3 (addition).
+        zhang2023composing, the addition of modules.
     """
     check_density(density)
     if combine not in ("factors", "roots", "concatenate", "svd"):
@@ -122,7 +122,7 @@ def pem_negation(adapter: Module) -> Module:
         {'w': tensor([0.5000, 1.0000])}
 
     References:
-        zhang2023composing, Sec. 3 (negation).
+        zhang2023composing, the negation of a module.
     """
     return {name: 2 - m if isinstance(m, Tensor) else (m[0].clone(), -m[1]) for name, m in adapter.items()}
 

@@ -93,7 +93,7 @@ def piggyback(
                 [1., 0.]])
 
     References:
-        mallya2018piggyback, Sec. 3.
+        mallya2018piggyback, the section on learning masks.
     """
     batches = list(batches)
     if not batches:

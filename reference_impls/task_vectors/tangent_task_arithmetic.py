@@ -85,7 +85,7 @@ def tangent_task_arithmetic(
         tensor([[3., 6.]])
 
     References:
-        ortizjimenez2023tangent, Sec. 5 (linearised fine-tuning).
+        ortizjimenez2023tangent, linearised fine-tuning.
     """
     if not task_batches:
         raise ValueError("received no tasks; at least one is needed")
@@ -182,7 +182,7 @@ def disentanglement_error(
         1.0
 
     References:
-        ortizjimenez2023tangent, Sec. 4 (weight disentanglement).
+        ortizjimenez2023tangent, the disentanglement error.
     """
     total = linear_combination(task_vectors, coefs)
     error = 0.0

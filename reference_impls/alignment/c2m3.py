@@ -58,7 +58,7 @@ def c2m3(models: Sequence[StateDict], spec: PermutationSpec, *, max_iter: int = 
         [(1.0, 5.0), (2.0, 6.0)]
 
     References:
-        crisostomi2024c2m3, Sec. 4 and Algorithm 1 (the universe and its Frank-Wolfe steps).
+        crisostomi2024c2m3, Algorithm 1 (the Frank-Wolfe steps of all models) and the universe they map to.
     """
     permutations = universe_permutations(models, spec, max_iter=max_iter, tol=tol)
     universe = [to_vector(apply_permutation(spec, p, model)) for p, model in zip(permutations, models)]

@@ -72,7 +72,7 @@ def cca_merge(
         {'first.weight': tensor([[2.]]), 'head.weight': tensor([[3.]])}
 
     References:
-        horoi2024harmony, Sec. 4 (merging with canonical correlation analysis).
+        horoi2024harmony, merging with canonical correlation analysis.
     """
     if not 0 <= t <= 1 or eps <= 0:
         raise ValueError(f"t is {t} and eps {eps}; in [0, 1] and above 0 are needed")

@@ -71,7 +71,7 @@ def clafusion(
                 [0., 2.]]), tensor([[3., 3.]]))
 
     References:
-        nguyen2021clafusion, Sec. 3 (cross-layer alignment, layer balancing, fusion).
+        nguyen2021clafusion, cross-layer alignment, layer balancing, fusion.
     """
     layers_a, layers_b = _layers(model_a, activations_a), _layers(model_b, activations_b)
     if len(layers_a) < len(layers_b):

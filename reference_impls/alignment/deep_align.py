@@ -83,7 +83,7 @@ def deep_align(
         {'hidden': tensor([1, 0])}
 
     References:
-        navon2024equivariant, Sec. 4 (the equivariant architecture, the losses, training without labels).
+        navon2024equivariant, the equivariant architecture, the losses, training without labels.
     """
     if num_steps < 0 or lr <= 0 or noise < 0 or features < 1 or rounds < 1 or temperature <= 0:
         given = f"num_steps is {num_steps}, lr {lr}, noise {noise}, features {features}, rounds {rounds}"

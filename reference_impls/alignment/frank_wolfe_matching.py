@@ -67,7 +67,7 @@ def frank_wolfe_matching(
         {'hidden': tensor([1, 0])}
 
     References:
-        crisostomi2024c2m3, Sec. 3 (pairwise matching by Frank-Wolfe).
+        crisostomi2024c2m3, pairwise matching by Frank-Wolfe.
     """
     if max_iter < 0 or tol < 0:
         raise ValueError(f"max_iter is {max_iter} and tol {tol}; both are at least 0")

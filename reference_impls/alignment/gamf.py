@@ -72,7 +72,7 @@ def gamf(
                 [2.]]), 'second.weight': tensor([[5., 6.]])}
 
     References:
-        liu2022deep, Sec. 3 (fusion as graph matching, graduated assignment, several models).
+        liu2022deep, fusion as graph matching, graduated assignment, several models.
     """
     permutations = graduated_assignment(
         models, spec, temperature=temperature, decay=decay, final_temperature=final_temperature, max_iter=max_iter

@@ -72,7 +72,7 @@ def mudsc(
         {'h': tensor([1, 0])}
 
     References:
-        xu2024mudsc, Sec. 3 (dual-space constraints).
+        xu2024mudsc, dual-space constraints.
     """
     if not 0 <= balance <= 1 or max_iter < 0 or tol < 0:
         raise ValueError(f"balance is {balance}, max_iter {max_iter}, tol {tol}; in [0, 1], at least 0 and at least 0 are needed")

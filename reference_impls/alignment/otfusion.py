@@ -52,7 +52,7 @@ def otfusion(
         reg: weight of the entropy in the transport problem, >= 0. Default 0.0: exact plans, which the paper prefers.
         activations_a: by permutation name, (samples, units): costs are then distances between activations. Default
             None: between weights.
-        activations_b: the same for model B, of the same samples.
+        activations_b: the same for model B, of the same samples. Default None: with `activations_a`.
 
     Returns:
         A new state dict, structured as `model_a`.
@@ -74,7 +74,7 @@ def otfusion(
                 [1.8333]])
 
     References:
-        singh2020otfusion, Sec. 4 and Algorithm 1.
+        singh2020otfusion, Algorithm 1.
     """
     if not 0 <= t <= 1:
         raise ValueError(f"t is {t}; it is the share of model B, in [0, 1]")

@@ -87,7 +87,7 @@ def permutation_search(
         ({'hidden': tensor([1, 0])}, -0.5, -1.0)
 
     References:
-        entezari2022role, Sec. 4 (simulated annealing).
+        entezari2022role, the search by simulated annealing.
     """
     if num_steps < 0 or temperature <= 0 or final_temperature <= 0:
         given = f"num_steps is {num_steps}, temperatures {temperature}, {final_temperature}"

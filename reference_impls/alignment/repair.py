@@ -83,7 +83,7 @@ def repair(
                 [1.]])
 
     References:
-        jordan2023repair, Sec. 4 (variance collapse and the correction) and its closed-form variant.
+        jordan2023repair, variance collapse, the correction and its closed-form variant.
     """
     if not 0 <= t <= 1:
         raise ValueError(f"t is {t}; it is the share of model B, in [0, 1]")

@@ -59,7 +59,7 @@ def sinkhorn_rebasin(
         model_b: $\theta_B$, the model whose units are to be reordered.
         spec: which permutation acts on which axis.
         objective: "weights" (needs no data), "midpoint" or "random point" on the line (need `loss_fn`). Default "weights".
-        loss_fn: $L$, from a state dict to a scalar.
+        loss_fn: $L$, from a state dict to a scalar. Default None: enough for "weights".
         num_steps: gradient steps, >= 0. Default 40, which suffices on the toy zoo; the paper trains until convergence.
         lr: step size of Adam on $X$, > 0. Default 0.1.
         temperature: $\tau$, > 0; the smaller, the closer $P$ is to a permutation. Default 0.1.
@@ -83,7 +83,7 @@ def sinkhorn_rebasin(
         {'hidden': tensor([1, 0])}
 
     References:
-        pena2023sinkhorn, Sec. 3 (the operator, its implicit gradient and the three objectives).
+        pena2023sinkhorn, the operator, its implicit gradient and the three objectives.
     """
     if objective not in ("weights", "midpoint", "random point"):
         raise ValueError(f"objective is {objective!r}; it is one of weights, midpoint, random point")

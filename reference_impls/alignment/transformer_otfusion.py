@@ -76,7 +76,7 @@ def transformer_otfusion(
                 [3.]]), 'head.weight': tensor([[4., 5.]])}
 
     References:
-        imfeld2024transformer, Sec. 4 (residual connections, attention, normalisation, embeddings; soft alignment).
+        imfeld2024transformer, residual connections, attention, normalisation, embeddings; soft alignment.
     """
     for name, value in (("t", t), ("skip", skip)):
         if not 0 <= value <= 1:

@@ -48,9 +48,9 @@ def zipit(
         activations_b: $X^B$, of the same samples.
         spec: which axes hold which units.
         repeat: $\alpha$, multiplies the correlations of a group at every merge, in [0, 1]; 1 lets groups grow freely,
-            small values make pairs likelier. Default 0.3: the authors' function; Sec. 4.3 tunes it.
+            small values make pairs likelier. Default 0.3: the authors' function.
         within: $\beta$, share of all merges that may be within one model, in [0, 1]; 0 is a matching across. Default
-            0.125: the authors' function; Sec. 4.3 tunes it.
+            0.125: the authors' function.
 
     Returns:
         A new state dict, structured as `model_a`; the output layer is the average of both. Running statistics have to
@@ -71,7 +71,7 @@ def zipit(
                 [6.]]), 'head.weight': tensor([[1., 2.]])}
 
     References:
-        stoica2024zipit, Sec. 4 (the zip operation, propagation, the hyperparameters alpha and beta).
+        stoica2024zipit, the zip operation and its propagation; Sec. 4.3 (the hyperparameters alpha and beta).
     """
     everything, options = tuple(spec.sizes), {"repeat": repeat, "within": within}
     return partial_zipit(model_a, model_b, activations_a, activations_b, spec, zipped=everything, **options)[0]
@@ -88,7 +88,7 @@ def partial_zipit(
     repeat: float = 0.3,
     within: float = 0.125,
 ) -> tuple[StateDict, StateDict]:
-    """Return the trunk with model A's head and the trunk with model B's: only the permutations in `zipped` are merged (Sec. 4.3).
+    """Return the trunk with model A's head and the trunk with model B's: only the permutations in `zipped` are merged.
 
     The two state dicts agree wherever the trunk is. With all permutations zipped both are what `zipit` returns.
     """
@@ -137,8 +137,8 @@ def zip_units(correlation: Tensor, *, repeat: float = 0.3, within: float = 0.125
 
     Args:
         correlation: (2n, 2n), the n units of model A first.
-        repeat: multiplies the correlations of a group after each merge, in [0, 1].
-        within: share of the n merges that may be within one model, in [0, 1].
+        repeat: multiplies the correlations of a group after each merge, in [0, 1]. Default 0.3: as in `zipit`.
+        within: share of the n merges that may be within one model, in [0, 1]. Default 0.125: as in `zipit`.
     """
     n = len(correlation) // 2
     similarity = correlation.double().cpu().clone()

@@ -100,7 +100,7 @@ def auto_neb(
         tensor(1., dtype=torch.float64)
 
     References:
-        draxler2018essentially, Sec. 3.
+        draxler2018essentially, the section on the method.
     """
     check_same_structure(model_a, model_b)
     if num_pivots < 1 or not lr:

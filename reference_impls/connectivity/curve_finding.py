@@ -74,7 +74,7 @@ def curve_finding(
         model_b: $w_2$, the end at t = 1.
         loss_fn: $L$, differentiable, state dict to scalar.
         kind: "bezier" for the Bezier curve, "chain" for the polygonal chain. Default "bezier"; the paper shows both.
-        num_bends: trained points between the ends, >= 1. Default 1: Sec. 3 (one bend, quadratic Bezier).
+        num_bends: trained points between the ends, >= 1. Default 1: the paper's curves (one bend, quadratic Bezier).
         num_steps: steps of gradient descent, >= 0; 0 leaves the straight line. Default 500: a toy's length.
         lr: learning rate, > 0. Default 0.03: a toy's; the paper gives one for each network.
         momentum: of gradient descent, in [0, 1). Default 0.9: the authors' code.
@@ -100,7 +100,7 @@ def curve_finding(
         True
 
     References:
-        garipov2018loss, Sec. 3, Eq. (2) for the loss.
+        garipov2018loss, the section on finding paths between modes.
     """
     if kind not in ("bezier", "chain"):
         raise ValueError(f"kind is {kind!r}; it is one of bezier, chain")

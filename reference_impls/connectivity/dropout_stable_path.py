@@ -88,7 +88,7 @@ def dropout_stable_path(
         (6, 0.0, 0.1406)
 
     References:
-        kuditipudi2019explaining, Theorem 1.
+        kuditipudi2019explaining, the theorem on dropout-stable networks.
     """
     check_same_structure(model_a, model_b)
     _check_layers(model_a, layers)

@@ -68,7 +68,7 @@ def fast_geometric_ensembling(
         [0.5, 0.0, 0.5, 1.0, 0.5]
 
     References:
-        garipov2018loss, Sec. 4.
+        garipov2018loss, the section on fast geometric ensembling.
     """
     data = list(batches)
     if not data or num_snapshots < 1:

@@ -70,8 +70,8 @@ def instability_analysis(
         loss_fn: $E$, state dict to scalar; the paper's is the test error, in [0, 1].
         split_steps: $k$, increasing, each in [0, num_steps]. Default (0,): the split at initialisation.
         num_steps: $T$, steps of a whole training. Default 1000: a toy's length; the paper's are those of its networks.
-        num_points: evenly spaced values of $\alpha$, ends included. Default 30: Sec. 2.
-        tol: an instability below this counts as stable. Default 0.02 (2 % error): Sec. 3.
+        num_points: evenly spaced values of $\alpha$, ends included. Default 30: the paper's evaluation.
+        tol: an instability below this counts as stable. Default 0.02 (2 % error): the paper's criterion.
         generator: source of the noise of all runs. Default None: a fresh generator with seed 0.
 
     Returns:
@@ -96,7 +96,7 @@ def instability_analysis(
         tensor([1., 0.], dtype=torch.float64)
 
     References:
-        frankle2020linear, Sec. 2 and Algorithm 1.
+        frankle2020linear, Algorithm 1.
     """
     steps = list(split_steps)
     if not steps or steps != sorted(set(steps)) or steps[0] < 0 or steps[-1] > num_steps:

@@ -59,7 +59,7 @@ def llfc(
         model_a: $\theta_A$.
         model_b: $\theta_B$.
         features_fn: state dict to the features of each layer on the same inputs; each (inputs, units).
-        t: position, in [0, 1]. Default 0.5: Sec. 3 shows the middle.
+        t: position, in [0, 1]. Default 0.5: the middle.
 
     Returns:
         A `FeatureConnectivity`: two distances for each layer, in [0, 2].
@@ -77,7 +77,7 @@ def llfc(
         ([0.0], [1.0])
 
     References:
-        zhou2023llfc, Definition 2 and Sec. 3.
+        zhou2023llfc, the definition of layerwise linear feature connectivity and the experiments that test it.
     """
     if not 0 <= t <= 1:
         raise ValueError(f"t is {t}; it must lie in [0, 1]")

@@ -87,7 +87,7 @@ def norm_growth_path(
         ([4.0, 9.0], [2.0, 3.0])
 
     References:
-        nagarajan2019uniform, Sec. 2.
+        nagarajan2019uniform, the section on how norm-based bounds grow.
     """
     if not sizes or list(sizes) != sorted(set(sizes)) or sizes[0] < 1:
         raise ValueError(f"sizes are {tuple(sizes)}; they must increase and be at least 1")

@@ -104,7 +104,7 @@ def spro(
         True
 
     References:
-        benton2021simplexes, Sec. 3 and 4.
+        benton2021simplexes, the procedures SPRO and ESPRO.
     """
     if not models:
         raise ValueError("received no models; at least one is needed")

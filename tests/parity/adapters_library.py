@@ -43,9 +43,8 @@ def mergekit_karcher(case: Case) -> Outcome:
 
 def mergekit_multislerp(case: Case) -> Outcome:
     p = case.params
-    merged = ri.multislerp(
-        case.inputs["models"], weights=p["weight"], base=case.inputs.get("base"), normalize_weights=p.get("normalize_weights", True)
-    )
+    options = {"weights": p["weight"], "normalize_weights": p.get("normalize_weights", True)}
+    merged = ri.multislerp(case.inputs["models"], base=case.inputs.get("base"), **options)
     return Outcome("multislerp", {"merged": merged})
 
 

@@ -48,7 +48,8 @@ def test_biases_are_averaged_or_left_alone():
     base = {"b": torch.tensor([1.0]), "w": torch.zeros(1, 1)}
     models = [{"b": torch.tensor([3.0]), "w": torch.ones(1, 1)}, {"b": torch.tensor([5.0]), "w": torch.ones(1, 1)}]
     assert ri.tsv_merging(base, models)["b"].item() == 4.0 and ri.tsv_merging(base, models, others="zero")["b"].item() == 1.0
-    assert ri.tsv_merging({"p": torch.zeros(1, 2)}, [{"p": torch.eye(2)[:1]}, {"p": torch.eye(2)[1:]}], exclude=["p"])["p"].tolist() == [[0.5, 0.5]]
+    rows = [{"p": torch.eye(2)[:1]}, {"p": torch.eye(2)[1:]}]
+    assert ri.tsv_merging({"p": torch.zeros(1, 2)}, rows, exclude=["p"])["p"].tolist() == [[0.5, 0.5]]
 
 
 def test_every_task_keeps_at_least_one_direction():

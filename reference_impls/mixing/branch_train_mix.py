@@ -84,7 +84,7 @@ def branch_train_mix(
         3.0
 
     References:
-        sukhbaatar2024btx, Sec. 3.
+        sukhbaatar2024btx, the section on the method: branch, train, mix, fine-tune the mixture.
     """
     if not finetuned:
         raise ValueError("received no fine-tuned models; at least one is needed")

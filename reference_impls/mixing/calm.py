@@ -76,7 +76,7 @@ def calm(
         [[6.0, 6.0]]
 
     References:
-        bansal2024calm, Sec. 3.
+        bansal2024calm, the layers of the composition and their training.
     """
     if not connections:
         raise ValueError("received no connections; at least one pair of layers is needed")

@@ -66,7 +66,7 @@ def dery(
         True
 
     References:
-        yang2022deep, Sec. 3.
+        yang2022deep, the cutting into equivalent blocks and the reassembly by training-free proxy.
     """
     if not layer_lists:
         raise ValueError("received no networks; at least one is needed")

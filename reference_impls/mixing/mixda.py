@@ -77,7 +77,7 @@ def mixda(
         6.0
 
     References:
-        diao2023mixture, Sec. 3.
+        diao2023mixture, the two stages: domain adapters, mixture-of-adapters gate.
     """
     if not task_batches or bottleneck < 1:
         raise ValueError(

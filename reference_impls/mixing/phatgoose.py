@@ -51,8 +51,9 @@ def phatgoose(
         task_batches: of each expert, its own (inputs, targets), cycled through.
         top_k: $k$, experts for each token, in [1, n]. Default 2: the paper's experiments.
         scaling: the adapters' own factor on B A. Default 1.0.
-        num_steps: steps of Adam on each expert's gates, from zero vectors. Default 100: the paper trains gates briefly.
-        lr: learning rate. Default 0.005: a choice here.
+        num_steps: steps of Adam on each expert's gates, from zero vectors. Default 100: the authors'
+            script.
+        lr: learning rate. Default 0.005: the authors' configuration.
         progress: called with the step, counted over all experts, and its loss. Default None.
 
     Returns:
@@ -74,7 +75,7 @@ def phatgoose(
         [3.0, 4.0]
 
     References:
-        muqeeth2024phatgoose, Sec. 3.
+        muqeeth2024phatgoose, the section on the method; authors' code for the training of the gates.
     """
     if not adapters or len(adapters) != len(task_batches):
         raise ValueError(

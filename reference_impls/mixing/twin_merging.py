@@ -80,7 +80,7 @@ def twin_merging(
         30.0
 
     References:
-        lu2024twin, Sec. 3.
+        lu2024twin, shared and exclusive knowledge and their dynamic merging.
     """
     if not finetuned:
         raise ValueError("received no fine-tuned models; at least one is needed")

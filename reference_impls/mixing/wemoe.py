@@ -56,7 +56,8 @@ def wemoe(
         router_layers: 2 for the router above, 1 for $r(h) = W_2 h + b_2$, 0 for $r = b_2$, which is layer-wise merging
             with learned coefficients. Default 2: the authors' code.
         num_steps: steps of Adam on the routers; 0 leaves them as they start. Default 1000: the authors' code.
-        lr: learning rate, annealed to 0 along a cosine. Default 1e-4: the authors' configuration.
+        lr: learning rate, annealed to 0 along a cosine. Default 1e-4: the configurations of
+            the authors' runs.
         generator: source of the routers' initial weights. Default None: a fresh generator with seed 0.
         progress: called with the step and its loss. Default None.
 
@@ -78,7 +79,7 @@ def wemoe(
         15.0
 
     References:
-        tang2024wemoe, Sec. 3.
+        tang2024wemoe, the weight-ensembling module and its training; authors' code.
     """
     if not finetuned:
         raise ValueError("received no fine-tuned models; at least one is needed")

@@ -53,14 +53,14 @@ def evolutionary_gaming(
         networks: feature networks, inputs (n, ...) to features (n, d_i); architectures may differ.
         inputs: all the unlabelled data, (n, ...).
         num_clusters: number of clusters, between 2 and n.
-        slots: m, the largest number of networks kept. This and the other defaults without a source are for toys.
-        generations: turns of selection, reproduction, mutation and learning; a last selection follows.
-        clones: mutated copies of each network kept (2 in the authors' code).
+        slots: m, the largest number of networks kept. Default 3: for toys.
+        generations: turns of selection, reproduction, mutation and learning; a last selection follows. Default 2: for toys.
+        clones: mutated copies of each network kept. Default 1: for toys; 2 in the authors' code.
         mutation: r; a clone's hyper-parameters are multiplied by numbers from [1 - r, 1 + r]. Default 0.2: the authors' code.
-        momentum: of the moving average of each network's parameters, which teaches and is kept.
-        reference_steps: training steps of the reference network.
-        num_steps: steps of mutual learning in each generation.
-        lr: first step size (Adam) of every network; it mutates, as does the weight alpha_i, which starts at 0.5.
+        momentum: of the moving average of each network's parameters, which teaches and is kept. Default 0.95: for toys.
+        reference_steps: training steps of the reference network. Default 40: for toys.
+        num_steps: steps of mutual learning in each generation. Default 60: for toys.
+        lr: first step size (Adam); it mutates, as does the weight alpha_i, which starts at 0.5. Default 1e-3: for toys.
         generator: source of all random numbers. Default None: a generator with seed 0.
         progress: called with the step, counted over all generations, and the mean loss.
 

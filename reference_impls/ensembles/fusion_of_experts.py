@@ -46,7 +46,8 @@ def fusion_of_experts(
     Args:
         networks: $f_1 \dots f_K$, each maps inputs to logits (n, C); the fuser reads their probabilities, concatenated.
         batches: labelled validation data from every expert's part, pairs (inputs, targets of shape (n,)).
-        predict: "label" (the fuser answers) or "expert" (it chooses who answers). Default "label": Sec. 3, classification.
+        predict: "label" (the fuser answers) or "expert" (it chooses who answers). Default "label": the paper for
+            classification.
         width: hidden units of the fuser, one layer. Default 64: for toys; the paper's fusers differ by experiment.
         num_steps: steps of Adam, one batch each. Default 200: for toys.
         lr: step size. Default 1e-2: for toys.
@@ -77,7 +78,7 @@ def fusion_of_experts(
         [0, 1]
 
     References:
-        wang2024foe, Sec. 3 (the fuser) and Sec. 4 (FrugalFoE, here `frugal_fusion_of_experts`).
+        wang2024foe, the fuser and FrugalFoE (here `frugal_fusion_of_experts`).
     """
     if predict not in ("label", "expert"):
         raise ValueError(f"predict is {predict!r}; it is one of label, expert")

@@ -58,7 +58,7 @@ def adaptive_amalgamation(
         student: a `Sequential` of L stages, with the scores of all sub-tasks, in their order.
         batches: inputs x, or tuples of which the first element is x; labels are never looked at.
         sub_tasks: for each sub-task the sources that know it, as pairs (number in `networks`, their scores for it).
-        select: "entropy" lets the least ambiguous source teach each input (the paper); "all" all of them alike (the ablation).
+        select: "entropy" has the least ambiguous source teach each input, "all" all alike. Default "entropy": the paper.
         common_width: width in which source and component are compared. Default 32: for toys.
         num_steps: optimiser steps (Adam) for each component and for the student. Default 200: for toys.
         lr: step size. Default 3e-3: for toys.

@@ -60,7 +60,7 @@ def expert_brainstorming(
         networks: the experts, K >= 1, trained on the source domain: inputs to features (n, d), d the same for all.
         batches: unlabelled inputs of the target domain, or tuples of which the first element is inputs.
         num_clusters: of the k-means clustering. Default 10: for toys; 500 in the authors' code.
-        authority: False gives every expert the authority 1, the paper's ablation.
+        authority: False gives every expert the authority 1, the paper's ablation. Default True: the paper.
         soft_id_weight: $\lambda_{id}$ in [0, 1]. Default 0.5: the authors' code.
         soft_triplet_weight: $\lambda_{tr}$ in [0, 1]. Default 0.8: the authors' code.
         ema_decay: of the temporal average, in [0, 1); in step t it is at most 1 - 1/t. Default 0.999: the authors'

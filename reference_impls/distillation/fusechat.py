@@ -56,8 +56,9 @@ def fusechat(
         dialogues: pairs of an instruction and an answer; only the answers' tokens are learned.
         tokenizer: of the pivot: `pieces`, its tokens as strings, and `encode(text)`, a list of token numbers.
         source_tokenizers: one for each source.
-        match: the pivot's token that a source token counts for, unless it has the very same: "frequency" the one it is aligned with
-            most often (statistics-based alignment); "distance" the least edit distance times the sigmoid of that frequency (the authors' code).
+        match: the pivot's token that a source token counts for, unless it has the very same: "frequency" the one it is
+            aligned with most often; "distance" the least edit distance times the sigmoid of that frequency (the
+            authors' code). Default "frequency": the paper's statistics-based alignment.
         lm_weight: $\lambda$ in [0, 1]. Default 0.9: the authors' training command.
         batch_size: dialogues a step. Default 8: for toys.
         num_steps: optimiser steps (Adam) for each target. Default 200: for toys.

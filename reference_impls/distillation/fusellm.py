@@ -65,10 +65,12 @@ def fusellm(
         texts: the training texts.
         tokenizer: of the target: `pieces`, its tokens as strings, and `encode(text)`, a list of token numbers.
         source_tokenizers: one for each source.
-        fusion: "min_ce" or "avg_ce". Default "min_ce": Sec. 3.3 and the main results.
-        match: "edit" matches tokens by least edit distance, "exact" only equal ones (the baseline EM). Default "edit": Sec. 3.3.
-        lm_weight: $\lambda$ in [0, 1]. Default 0.9: Sec. 4.1.
-        include_target: whether the target as it was before training is a source too, as in the paper's experiments.
+        fusion: "min_ce" or "avg_ce". Default "min_ce": the paper's main results.
+        match: "edit" matches tokens by least edit distance, "exact" only equal ones (the baseline EM). Default
+            "edit": the paper's token alignment.
+        lm_weight: $\lambda$ in [0, 1]. Default 0.9: the authors' training command.
+        include_target: whether the target as it was before training is a source too. Default True: the authors'
+            training command.
         batch_size: texts a step. Default 8: for toys.
         num_steps: optimiser steps (Adam). Default 200: for toys.
         lr: step size. Default 1e-3: for toys.
@@ -90,7 +92,7 @@ def fusellm(
         [[0], [0], [1]]
 
     References:
-        wan2024fusellm, Sec. 3.2 (the losses), Sec. 3.3 (token alignment; MinCE and AvgCE), Sec. 4.1 (lambda).
+        wan2024fusellm, the losses, token alignment, MinCE and AvgCE; authors' code for lambda.
     """
     if fusion not in ("min_ce", "avg_ce") or match not in ("edit", "exact"):
         raise ValueError(f"fusion is {fusion!r} (min_ce, avg_ce) and match is {match!r} (edit, exact)")

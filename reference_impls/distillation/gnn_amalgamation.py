@@ -79,8 +79,7 @@ def gnn_amalgamation(
         tensor([-1.2250,  0.0000,  1.2250,  0.0000])
 
     References:
-        jing2021amalgamating, Sec. 4.3 (attributions and their normalisation), Eq. (1) and (3); the slimmable layer
-        before it.
+        jing2021amalgamating, the attributions, their normalisation and the slimmable layer.
     """
     if not networks or len(networks) != len(graphs) or not all(graphs):
         raise ValueError(f"received {len(networks)} teachers and {len(graphs)} lists of graphs; each needs one")

@@ -75,7 +75,8 @@ def knowledge_factorization(
         kd_weight: $\lambda_{kt} \geq 0$. Default 0.1: the authors' code.
         temperature: T > 0. Default 10: the authors' code.
         marginal: "pairs" takes the means over the n matching and the n (n - 1) other pairs; "matrix" takes both over
-            all n^2 entries of the matrix, zero where they do not belong (the authors' code).
+            all n^2 entries of the matrix, zero where they do not belong (the authors' code). Default "pairs": the
+            estimator itself.
         num_steps: optimiser steps (Adam). Default 300: for toys.
         lr: step size. Default 3e-3: for toys.
         generator: of the new heads and of the noise in t_j. Default None: a generator with seed 0.

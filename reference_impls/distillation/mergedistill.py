@@ -55,7 +55,7 @@ def mergedistill(
         student: the same for the union: token numbers (n, T) to logits (n, T, |V|), in the order of `union_vocabulary`.
         corpora: for each teacher the texts that it teaches, of its own languages.
         tokenizers: one for each teacher: `pieces`, its tokens as strings, and `encode(text)`, a list of token numbers.
-        mask_token: the piece that stands for a masked token, in every tokenizer.
+        mask_token: the piece that stands for a masked token, in every tokenizer. Default "[MASK]": as in BERT.
         top_k: $k$, predictions stored of each masked token, >= 1. Default 8: not confirmed.
         kd_weight: $\lambda$ in [0, 1]; 0 is training without teachers. Default 0.5: not confirmed.
         mask_rate: share of the tokens of a text that are masked, one at least. Default 0.15: as in BERT.

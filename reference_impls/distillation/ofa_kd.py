@@ -57,6 +57,7 @@ def ofa_kd(
         gamma: $\gamma \geq 1$, exponent of the target's term. Default 1.5: the authors' command for ImageNet; 1 is no enhancement.
         form: "paper" has the loss above; "code" that of the authors' code, which raises the other probabilities to gamma too, and
             leaves the label's own 1 out of the weights and adds the cross-entropy with the label once, for the student.
+            Default "paper".
         stages: numbers of the stages with a branch, from 0. Default None: all before the head, as in the authors' code.
         branches: one module per branch that maps the stage's features to scores. Default None: those named above.
         branch_weight: of the branches' OFA losses. Default 1: the authors' code.
@@ -79,7 +80,7 @@ def ofa_kd(
         tensor([[3.2400, 0.2000]])
 
     References:
-        hao2023one, Sec. 3.2 (branches into the space of scores) and Sec. 3.3 (adaptive target information enhancement).
+        hao2023one, branches into the space of scores and adaptive target information enhancement.
     """
     data = list(batches)
     stages = range(len(student) - 1) if stages is None else stages

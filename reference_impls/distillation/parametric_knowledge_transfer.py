@@ -61,7 +61,7 @@ def parametric_knowledge_transfer(
         layers: name of the list of layers: a parameter `blocks.3.attention.q.weight` belongs to layer 3. Default "blocks": the toy zoo.
         extract: "submatrix" takes the adjacent rows and columns of highest total sensitivity (the paper and the authors' code); "rows
             and columns" those of highest mean sensitivity, adjacent or not; "random" no part of the large model but an adapter as
-            usual, A Gaussian and B zero: the baseline.
+            usual, A Gaussian and B zero: the baseline. Default "submatrix": the paper.
         scaling: $s$, multiplies the low-rank update. Default 1: not confirmed.
         num_steps: optimiser steps (Adam) of the factors. Default 200: for toys.
         lr: step size. Default 1e-3: for toys.

@@ -76,7 +76,7 @@ def sam_clip(
         [0.0, 1.0]
 
     References:
-        wang2024samclip, Sec. 3 (the two stages and the losses).
+        wang2024samclip, the two stages and the losses.
     """
     rehearsal = list(prompted_batches)
     inputs = [batch if isinstance(batch, Tensor) else batch[0] for batch in batches]

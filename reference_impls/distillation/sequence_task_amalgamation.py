@@ -73,7 +73,7 @@ def sequence_task_amalgamation(
         batches: inputs, or tuples of which the first element is inputs; labels are never looked at.
         sequence: "concatenate" (the paper), or "aggregate": the student's sequence follows a learned linear map of the
             teachers' features side by side, the way of amalgamation for convolutional networks that the paper compares
-            with.
+            with. Default "concatenate": the paper.
         hint_weight: of L_SA. Default 1: not confirmed.
         task_weight: of L_TA. Default 1: not confirmed.
         box_weight: $\lambda_1$. Default 5: DETR.

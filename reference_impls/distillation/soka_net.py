@@ -63,7 +63,7 @@ def soka_net(
         asymmetry: $\alpha \geq 0$, how much a task that lags is favoured; 0 asks for equal strengths. Default 1.5: the
             reproduction.
         task_share: $\gamma \geq 0$, share of the tasks' losses in the collaboration. Default 0.05: the reproduction.
-        balance: False keeps all weights at 1.
+        balance: False keeps all weights at 1. Default True: the paper.
         warmup_steps: steps of all stages and heads on the sum of the tasks' losses at the start. Default 50: for toys;
             3000 in the reproduction.
         num_steps: turns of competition and collaboration, one optimiser step (Adam) each. Default 200: for toys.

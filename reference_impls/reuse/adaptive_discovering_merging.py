@@ -58,14 +58,14 @@ def adaptive_discovering_merging(
         inputs: unlabelled examples of new classes, (n, ...).
         num_new: number of new classes, >= 2.
         augment: disturbs a batch. Default None: adds normal noise of a fifth of the inputs' standard deviation.
-        regularization: $\lambda$. This and the other defaults: for toys.
-        distillation: $\mu$, keeps the features near the known model's.
-        sparsity: $\nu$, closes channels.
-        threshold: scales below it are closed when merging.
-        batch_size: examples a step.
-        contrast_steps: optimiser steps (Adam) of the representation.
-        num_steps: further steps of the discovery.
-        lr: step size.
+        regularization: $\lambda$. Default 2.0: for toys.
+        distillation: $\mu$, keeps the features near the known model's. Default 0.1: for toys.
+        sparsity: $\nu$, closes channels. Default 0.01: for toys.
+        threshold: scales below it are closed when merging. Default 0.01: for toys.
+        batch_size: examples a step. Default 64: for toys.
+        contrast_steps: optimiser steps (Adam) of the representation. Default 200: for toys.
+        num_steps: further steps of the discovery. Default 300: for toys.
+        lr: step size. Default 3e-3: for toys.
         generator: source of all random numbers. Default None: a generator with seed 0.
         progress: called with the step, counted over both parts, and the loss.
 

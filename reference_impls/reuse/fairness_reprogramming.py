@@ -50,9 +50,10 @@ def fairness_reprogramming(
         network: f, maps inputs (n, ...) to logits (n, classes).
         batches: triples (inputs, targets, groups); groups are whole numbers from 0.
         mask: 1 where the trigger stands and 0 elsewhere, of one input's shape.
-        place: "replace" puts the trigger in the place of the masked pixels (the patch), "add" adds it to them (the border, where
-            inputs are zero).
-        criterion: "demographic parity" (predictions independent of groups) or "equalized odds" (given the label). Sec. 2.
+        place: "replace" puts the trigger in the place of the masked pixels (the patch), "add" adds it to them (the
+            border, where inputs are zero). Default "replace": the patch.
+        criterion: "demographic parity" (predictions independent of groups) or "equalized odds" (given the label).
+            Default "demographic parity": the first of the paper's two.
         fairness_weight: $\lambda \ge 0$. Default 0.5: the authors' code.
         project: True also removes from the gradient of the classifier's loss its component along the discriminator's gradient,
             as the authors' code for images does. Default False: the min-max problem of the paper.
@@ -81,7 +82,7 @@ def fairness_reprogramming(
         ([0.0], tensor(True))
 
     References:
-        zhang2022fairness, Sec. 3 (the reprogram, the min-max problem, the triggers).
+        zhang2022fairness, the reprogram, the min-max problem, the triggers.
     """
     data = list(batches)
     if not data:

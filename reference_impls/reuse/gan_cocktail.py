@@ -55,8 +55,9 @@ def gan_cocktail(
         latent_dim: length of the latent vectors, drawn from the normal distribution.
         root: r, index of the model that the others are moved to. Default 0.
         weights: $\beta_1 \dots \beta_n$ of the average. Default None: equal weights.
-        rooting_steps: steps of the first stage for each other model; 0 leaves out the rooting: the sources are averaged as they are.
-        num_steps: steps of the second stage; 0 returns the average. Both defaults, 300: for toys.
+        rooting_steps: steps of the first stage for each other model; 0 leaves out the rooting: the sources are averaged
+            as they are. Default 300: for toys.
+        num_steps: steps of the second stage; 0 returns the average. Default 300: for toys.
         batch_size: images a step. Default 64: for toys.
         lr: step size of Adam (betas 0 and 0.99, as in StyleGAN2). Default 1e-3: for toys.
         generator: source of the latent vectors. Default None: a generator with seed 0.

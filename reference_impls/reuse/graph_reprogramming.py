@@ -56,13 +56,13 @@ def graph_reprogramming(
         adjacency: A, (n, n), zeros and ones, symmetric.
         targets: y, (n,), from 0; -1 for nodes without a label.
         program: "features" pads each node with the same trained values (Meta-FeatPadding), "graph" also attaches trained nodes
-            (Meta-GraPadding), "edges" also leaves out edges of this graph (Edge-Slimming).
-        reaggregate: True lets every layer choose its aggregation (ReAgg).
+            (Meta-GraPadding), "edges" also leaves out edges (Edge-Slimming). Default "features": the least change.
+        reaggregate: True lets every layer choose its aggregation (ReAgg). Default False: the network's own.
         groups: the source labels that stand for each class, equally many. Default None: those given most often to its nodes.
-        meta_nodes: nodes of the meta graph. This and the defaults below: for toys.
-        max_removed: most edges that "edges" removes.
-        num_steps: optimiser steps (Adam) of the padding and the preferences.
-        lr: step size.
+        meta_nodes: nodes of the meta graph. Default 2: for toys.
+        max_removed: most edges that "edges" removes. Default 50: for toys.
+        num_steps: optimiser steps (Adam) of the padding and the preferences. Default 200: for toys.
+        lr: step size. Default 0.05: for toys.
         generator: draws the Gumbel noise. Default None: a generator with seed 0.
         progress: called with step and loss.
 

@@ -8,7 +8,7 @@ output layer where one is asked for, are trained; the source model is called as 
 Notation: x a target input, f_S the source model with source labels s, h its probabilities; delta the trainable pattern, M the mask
 that is one on the frame; B_c the source labels that stand for the target label c.
 
-Departures: none. The paper is a survey of one scheme (Algorithm 1) with several published choices for its layers; they are options here.
+Departures: none. The paper is a survey of one scheme with several published choices for its layers; they are options here.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def model_reprogramming(
             pattern then covers the whole input.
         program: "additive" (padding and a universal pattern) or "affine" (the source input is A x + b). Default "additive".
         output: "random" disjoint groups of source labels for each target label, "frequency" groups of the labels that the
-            source model gives most often to that target's inputs, or a trainable "dense" layer on the source logits.
+            source model gives most often to that target's inputs, or a trainable "dense" layer on the source logits. Default
+            "random": it needs no look at the data.
         labels_per_class: size of the groups. Default None: as many as there are for all.
         num_steps: optimiser steps (Adam). Default 200: for toys.
         lr: step size. Default 0.05: for toys.
@@ -75,7 +76,7 @@ def model_reprogramming(
         ([0, 0, 1, 1], -2)
 
     References:
-        chen2024reprogramming, Algorithm 1 and the section on the framework of model reprogramming.
+        chen2024reprogramming, the framework of model reprogramming and its algorithm.
     """
     data = list(batches)
     if not data:

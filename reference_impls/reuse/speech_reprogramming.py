@@ -48,6 +48,7 @@ def speech_reprogramming(
         batches: speech of the new language, pairs (spectrograms (n, T, d_0), unit of each output frame (n, T')).
         places: the layers whose input gets a reprogramming layer, counted from 0. Default None: all (input and hidden features).
         layer: "convolution" smooths over time by a depthwise convolution $k_l$ of 3 frames first, "linear" does not.
+            Default "convolution": the paper's richer variant.
         rank: width of the bottleneck, columns of $A_l$ (d_l, rank) and rows of $B_l$. Default 4: for toys.
         trainable: encoder layers that are trained as well. Default none; the paper studies which part of the encoder pays.
         num_steps: optimiser steps (Adam). Default 200: for toys.

@@ -49,12 +49,12 @@ def task_driven_reprogramming(
         network: the frozen model as a `Sequential` of L stages; a last stage that gives source scores is a stage like the others.
         student: the small model, a `Sequential` of L + 1 stages, the last of which gives the target's scores.
         batches: the target task, pairs (inputs, targets (n,)); targets count from 0. Both models take the inputs.
-        width: d, of the proxy spaces. This and the other defaults: for toys.
-        distill_weight: $\beta \ge 0$; 0 trains the student on the labels alone.
-        temperature: T of the divergence, > 0.
-        proxy_steps: optimiser steps (Adam) of the reprogramming.
-        num_steps: optimiser steps of the student.
-        lr: step size of both.
+        width: d, of the proxy spaces. Default 32: for toys.
+        distill_weight: $\beta \ge 0$; 0 trains the student on the labels alone. Default 1.0: for toys.
+        temperature: T of the divergence, > 0. Default 2.0: for toys.
+        proxy_steps: optimiser steps (Adam) of the reprogramming. Default 200: for toys.
+        num_steps: optimiser steps of the student. Default 300: for toys.
+        lr: step size of both. Default 3e-3: for toys.
         generator: draws projections and classifiers. Default None: a generator with seed 0.
         progress: called with the student's step and loss.
 

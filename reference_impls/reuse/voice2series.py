@@ -50,12 +50,12 @@ def voice2series(
         batches: the target task, pairs (series (n, d_T), targets (n,)); targets count from 0.
         length: $d_S$, samples of an utterance, at least `segments` times d_T.
         labels_per_class: $|B_c|$, disjoint groups of speech labels drawn at random. Default None: as many as there are for all.
-        mask: whether the waveform leaves the places of the series free. Default True: Eq. for H in Sec. 3.
+        mask: whether the waveform leaves the places of the series free. Default True: the paper's H.
         segments: copies of the series, the first at the start and the others at equal distances. Default 1: the paper's H.
         dropout: share of the waveform's samples set to zero in each training step. Default 0.
         weight_decay: multiplies $\theta$'s squared norm in the loss. Default 0 (0.05 in the authors' code).
         num_steps: optimiser steps (Adam). Default 200: for toys.
-        lr: step size. Default 0.05: for toys.
+        lr: step size. Default 0.05: the paper's experiments.
         generator: draws the label groups and the dropout. Default None: a generator with seed 0.
         progress: called with step and loss.
 
@@ -77,7 +77,7 @@ def voice2series(
         ([0, 0, 1, 1], [1.0, 1.0, 1.0, 1.0])
 
     References:
-        yang2021voice2series, Sec. 3 (the program and the label mapping) and Theorem 1 (the bound, here `sliced_wasserstein`).
+        yang2021voice2series, Algorithm 1, the label mapping and the bound (here `sliced_wasserstein`).
     """
     data = list(batches)
     if not data:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import reference_impls as ri
+from tools.docstrings import read_implementation
 
 ROOT = Path(__file__).parents[2]
 METHODS = ri.methods()
@@ -57,6 +58,16 @@ def test_method_is_documented(name: str) -> None:
     for parameter in inspect.signature(function).parameters:
         assert re.search(rf"^\s+{parameter}: ", text, re.M), f"{parameter} is not described"
     assert "Departures:" in import_module(METHODS[name]).__doc__
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_described_option_says_its_default_and_why(name: str) -> None:
+    implementation = read_implementation(Path(import_module(METHODS[name]).__file__), ROOT)
+    for function in implementation.functions:
+        for option in function.parameters:
+            described = function.name == name or option.meaning
+            if described and option.default is not None and option.name not in ("progress", "generator"):
+                assert option.source, f"{option.name} of {function.name} has no \"Default {option.default}: source\""
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -16,6 +16,7 @@ the authors' code are left out. The balance of the terms is not confirmed; here 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
@@ -90,7 +91,8 @@ def adaptive_amalgamation(
         )
     if any(not group for group in sub_tasks) or any(len(n) != len(student) for n in (*networks, *components)):
         raise ValueError(f"each sub-task needs a source, and all networks {len(student)} stages, as the student has")
-    generator, count = generator or torch.Generator().manual_seed(0), _Counter(progress)
+    generator, count = generator or torch.Generator().manual_seed(0), itertools.count()
+    report = lambda loss: None if progress is None else progress(next(count), loss)  # noqa: E731
     sources = [copy.deepcopy(network).eval() for network in networks]
     with torch.no_grad():
         features = [[_stages(source, x) for source in sources] for x in inputs]  # [batch][source][stage]
@@ -98,7 +100,7 @@ def adaptive_amalgamation(
     trained = []
     for component, group in zip(components, sub_tasks):  # stage 1: one component for each sub-task
         teachers = [[(f[number][:-1], f[number][-1][:, list(columns)]) for number, columns in group] for f in features]
-        trained.append(_component(component, inputs, teachers, select, common_width, num_steps, lr, generator, count))
+        trained.append(_component(component, inputs, teachers, select, common_width, num_steps, lr, generator, report))
     with torch.no_grad():
         known = [[_stages(component, x) for component in trained] for x in inputs]
         sizes = [f[-1].shape[1] for f in known[0]]
@@ -116,13 +118,13 @@ def adaptive_amalgamation(
             total = total + F.mse_loss(part, z) + sum(F.mse_loss(a, f) for a, f in zip(adapter(feature), target))
         return total
 
-    _train([student, adapters], loss, num_steps, lr, count)
+    _train([student, adapters], loss, num_steps, lr, report)
     return student.eval()
 
 
 def _component(
     component: nn.Sequential, inputs: list[Tensor], teachers: list, select: str, width: int, num_steps: int, lr: float,
-    generator: torch.Generator, count: _Counter,
+    generator: torch.Generator, report: Callable[[float], None],
 ) -> nn.Sequential:  # fmt: skip
     """Stage 1: a component learns each input from the source that is least in doubt."""
     component = copy.deepcopy(component).eval()
@@ -145,7 +147,7 @@ def _component(
             total = total + sum(_mean_square(a - b, taught) for a, b in zip(ours[t](feature), theirs[t](target)))
         return total
 
-    _train([component.train(), theirs, ours], loss, num_steps, lr, count)
+    _train([component.train(), theirs, ours], loss, num_steps, lr, report)
     return component.eval()
 
 
@@ -176,23 +178,16 @@ def _mean_square(difference: Tensor, taught: Tensor) -> Tensor:
     return (difference.square().flatten(1).mean(dim=1) * taught).sum() / len(taught)
 
 
-class _Counter:
-    """Counts the steps of all trainings for `progress`."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress, self.step = progress, 0
-
-
-def _train(modules: Sequence[nn.Module], loss_at: Callable[[int], Tensor], num_steps: int, lr: float, count: _Counter) -> None:
+def _train(
+    modules: Sequence[nn.Module], loss_at: Callable[[int], Tensor], num_steps: int, lr: float, report: Callable[[float], None]
+) -> None:
     optimizer = torch.optim.Adam([p for module in modules for p in module.parameters()], lr=lr)
     for step in range(num_steps):
         loss = loss_at(step)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if count.progress is not None:
-            count.progress(count.step, loss.item())
-        count.step += 1
+        report(loss.item())
 
 
 def _stages(network: nn.Sequential, x: Tensor) -> list[Tensor]:

@@ -226,8 +226,7 @@ def _meaning(value: str, choices: str | None) -> tuple[str, str | None, str | No
     source = None
     if found:
         rest = value[found.end() :].strip()
-        _, colon, place = _after_default(rest)
-        source = (place if colon else rest).strip().rstrip(".") or None
+        source = _after_default(rest).rstrip(".") or None
         value = value[: found.start()]
     value = value.strip().rstrip(".;")
     range_ = choices
@@ -237,10 +236,10 @@ def _meaning(value: str, choices: str | None) -> tuple[str, str | None, str | No
     return value, range_, source
 
 
-def _after_default(rest: str) -> tuple[str, str, str]:
-    """Split `0.2: Sec. 6` or `"global": Algorithm 1` at the colon that ends the value."""
-    found = re.match(r"""((?:"[^"]*"|'[^']*'|\([^)]*\)|\[[^\]]*\]|`[^`]*`|[^:])*?):\s""", rest + " ")
-    return (found[1], ":", rest[found.end() :]) if found else (rest, "", "")
+def _after_default(rest: str) -> str:
+    """What follows the value and a colon, semicolon or comma: "Sec. 6" of `0.2: Sec. 6` and of `"global"; Sec. 6`."""
+    found = re.match(r"""(?:"[^"]*"|'[^']*'|\([^)]*\)|\[[^\]]*\]|`[^`]*`|[^:;,])*?[:;,]\s""", rest + " ")
+    return rest[found.end() :].strip() if found else ""
 
 
 def _examples(section: str) -> list[tuple[str, str, str]]:

@@ -57,12 +57,12 @@ def deep_align(
         models: $\theta_i$, the models to learn from, n >= 1; their tasks do not matter.
         num_steps: gradient steps, >= 0; 0 aligns by random equivariant features. Default 200; the paper trains on
             thousands of networks.
-        lr: step size of Adam, > 0. Default 1e-2.
+        lr: step size of Adam, > 0. Default 1e-2: a toy's.
         noise: standard deviation of the noise on a permuted copy, as a share of the tensor's own, >= 0. Default 1.0,
             which suits the toy zoo.
-        features: length of a feature vector, >= 1. Default 32.
-        rounds: message-passing rounds, >= 1. Default 2.
-        temperature: $\tau$, > 0. Default 0.1.
+        features: length of a feature vector, >= 1. Default 32: a toy's.
+        rounds: message-passing rounds, >= 1. Default 2: a toy's.
+        temperature: $\tau$, > 0. Default 0.1: a toy's.
         generator: source of the initial weights, the permutations and the noise. Default None: seed 0.
         progress: called with step and loss.
 

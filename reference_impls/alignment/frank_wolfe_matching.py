@@ -46,7 +46,7 @@ def frank_wolfe_matching(
         model_a: $\theta_A$, the model that stays as it is.
         model_b: $\theta_B$, the model whose units are to be reordered.
         spec: which permutation acts on which axis.
-        start: "identity", "barycenter" (all entries equal) or "random" permutations. Default "identity".
+        start: "identity", "barycenter" (all entries equal) or "random" permutations. Default "identity": a choice here.
         max_iter: steps at most, >= 0. Default 100; the paper leaves it open.
         tol: stop where f grows by less than this share of it, >= 0. Default 1e-6; the paper leaves it open.
         generator: source of random starts. Default None: seed 0.

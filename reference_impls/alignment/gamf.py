@@ -52,8 +52,8 @@ def gamf(
         spec: which permutation acts on which axis.
         temperature: $\tau$ at the start, in units of the largest score, > 0. Default 0.5; the paper's depends on its kernel.
         decay: $\beta$, factor of the temperature, in (0, 1). Default 0.8; the paper leaves it to its code.
-        final_temperature: cooling stops below it, > 0. Default 0.01.
-        max_iter: rounds over all models and layers at each temperature, >= 1. Default 5.
+        final_temperature: cooling stops below it, > 0. Default 0.01: a choice here.
+        max_iter: rounds over all models and layers at each temperature, >= 1. Default 5: a choice here.
 
     Returns:
         A new state dict, structured as the models, in the order of the first model's units.

@@ -52,8 +52,8 @@ def mudsc(
         spec: which permutation acts on which axis; heads move as wholes.
         balance: $b$, weight of the similarity of weights, in [0, 1]; 0 matches activations only, 1 weights only.
             Default 0.5: both alike; the paper tunes it.
-        max_iter: rounds over all layers at most, >= 0. Default 100.
-        tol: smallest gain that counts as a change, >= 0. Default 1e-12.
+        max_iter: rounds over all layers at most, >= 0. Default 100: a choice here.
+        tol: smallest gain that counts as a change, >= 0. Default 1e-12: a choice here.
         generator: source of the order in which the layers are visited. Default None: seed 0.
 
     Returns:

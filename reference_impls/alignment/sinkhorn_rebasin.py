@@ -58,12 +58,13 @@ def sinkhorn_rebasin(
         model_a: $\theta_A$, the model that stays as it is.
         model_b: $\theta_B$, the model whose units are to be reordered.
         spec: which permutation acts on which axis.
-        objective: "weights" (needs no data), "midpoint" or "random point" on the line (need `loss_fn`). Default "weights".
+        objective: "weights" (needs no data), "midpoint" or "random point" on the line (need `loss_fn`).
+            Default "weights": it needs no data.
         loss_fn: $L$, from a state dict to a scalar. Default None: enough for "weights".
         num_steps: gradient steps, >= 0. Default 40, which suffices on the toy zoo; the paper trains until convergence.
-        lr: step size of Adam on $X$, > 0. Default 0.1.
-        temperature: $\tau$, > 0; the smaller, the closer $P$ is to a permutation. Default 0.1.
-        max_iter: rounds of row and column scaling, >= 1. Default 20.
+        lr: step size of Adam on $X$, > 0. Default 0.1: a choice here.
+        temperature: $\tau$, > 0; the smaller, the closer $P$ is to a permutation. Default 0.1: a choice here.
+        max_iter: rounds of row and column scaling, >= 1. Default 20: a choice here.
         generator: source of the random points on the line. Default None: seed 0.
         progress: called with step and objective.
 

@@ -44,10 +44,11 @@ def block_merge(
             Default (0, 1): from A to B.
         by_kind: part of a name -> anchor values for the tensors whose name contains it, for example
             `{"attn": (0, 0.5, 1), "mlp": (1, 0)}`; the first that fits counts. Default None: `ratios` for all.
-        others: ratio of the tensors that belong to no block (embeddings, heads), in [0, 1]. Default 0.5.
+        others: ratio of the tensors that belong to no block (embeddings, heads), in [0, 1]. Default 0.5: the middle.
         block_pattern: regular expression whose first group is the number of the block. Default: the first number
             between dots.
-        along: "line" interpolates on the straight line, "arc" as `slerp` does, tensor by tensor. Default "line".
+        along: "line" interpolates on the straight line, "arc" as `slerp` does, tensor by tensor.
+            Default "line": the plain case.
 
     Returns:
         A new state dict, structured as `model_a`.

@@ -49,11 +49,11 @@ def checkpoint_bayesopt(
         model_b: $\theta_t$, the later checkpoint.
         score: held-out score f of a state dict, higher is better.
         lower: a, the smallest share of the later checkpoint, in [0, 1). Default 0.5: not confirmed in the paper.
-        num_trials: evaluations in all, the ends of the range included, >= 2. Default 10.
+        num_trials: evaluations in all, the ends of the range included, >= 2. Default 10: a choice here.
         acquisition: "ei" expected improvement, "pi" probability of improvement, "ucb" upper confidence bound
             mu + 2 sigma, or "hedge": GP-Hedge, which draws one of the three by the success of their past proposals
-            (the paper). Default "hedge".
-        length: length scale of the kernel, as a fraction of the range, > 0. Default 0.3.
+            (the paper). Default "hedge": the paper.
+        length: length scale of the kernel, as a fraction of the range, > 0. Default 0.3: a choice here.
         generator: source of the draws of "hedge". Default None: a new one with seed 0.
 
     Returns:

@@ -41,9 +41,10 @@ def geometric_median(
     Args:
         models: $w_1 \dots w_n$, n >= 1, of one architecture.
         weights: $\alpha_1 \dots \alpha_n$, not negative; only their ratios count. Default None: all equal.
-        scope: what is one vector: the whole "model" (the paper) or each "tensor" (sd-mecha). Default "model".
+        scope: what is one vector: the whole "model" (the paper) or each "tensor" (sd-mecha).
+            Default "model": the paper.
         max_iter: number of averages at most; 0 is the plain average. Default 100: sd-mecha. The paper does with a few.
-        tol: the steps end where the summed distance falls by a smaller fraction. Default 1e-10.
+        tol: the steps end where the summed distance falls by a smaller fraction. Default 1e-10: a choice here.
         eps: $\nu$, the smallest distance counted, > 0. Default 1e-6: sd-mecha.
 
     Returns:

@@ -44,8 +44,8 @@ def model_stock(
         scope: what has one angle: each "tensor", each "row" of a tensor (last dimension), or the whole "model".
             Default "tensor": the paper's layers.
         mean_of: what is averaged over pairs if N > 2: "angles" (the authors, FusionBench) or "cosines" (mergekit).
-            Default "angles".
-        clamp: True keeps t in [0, 1]; False applies the formula at any angle. Default True.
+            Default "angles": the authors.
+        clamp: True keeps t in [0, 1]; False applies the formula at any angle. Default True: a choice here.
 
     Returns:
         A new state dict, structured as `base`.

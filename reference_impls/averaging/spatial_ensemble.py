@@ -44,7 +44,7 @@ def spatial_ensemble(
         momentum: m, in [0, 1). Default 0.0: the spatial ensemble; larger ones are spatial-temporal smoothing, and with
             preserve 0 the exponential moving average.
         fragment: what is replaced as a whole: a "tensor", a "channel" (slice along the first dimension) or a single
-            "entry". Default "tensor".
+            "entry". Default "tensor": a choice here.
         generator: source of z. Default None: a new one with seed 0.
 
     Returns:

@@ -57,7 +57,7 @@ def gnn_amalgamation(
         graphs: for each teacher its graphs, unlabelled; graphs that teachers share may be listed under each.
         attribution_weight: $\lambda \geq 0$. Default 0.1: the authors' code.
         targets: what the binary cross-entropies of $\mathcal{L}_{soft}$ take from the teachers: "hard" the labels with
-            scores above 0 (the authors' code), "soft" the sigmoids of the scores. Default "hard".
+            scores above 0 (the authors' code), "soft" the sigmoids of the scores. Default "hard": the authors' code.
         num_steps: optimiser steps (Adam), each on one graph of every teacher. Default 200: for toys.
         lr: step size. Default 5e-3: for toys; 1e-4 in the authors' code.
         generator: the order of the graphs. Default None: a generator with seed 0.

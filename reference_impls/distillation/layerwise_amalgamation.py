@@ -55,7 +55,7 @@ def layerwise_amalgamation(
         order: "direct" encodes all teachers at once (DFA), "incremental" the first two, then their code with the third, and so on
             (IFA). Default "direct"; the paper studies both.
         stage_inputs: what a stage of the student sees while it is trained, the amalgamated feature of the stage before or the
-            student's own. Default "amalgamated".
+            student's own. Default "amalgamated": a choice here.
         num_steps: optimiser steps (Adam) for each auto-encoder and each stage. Default 200: for toys.
         joint_steps: steps of all stages together towards the scores, at the end. Default None: as num_steps.
         lr: step size. Default 3e-3: for toys.

@@ -47,7 +47,7 @@ def branch_train_merge(
         network: the architecture, maps token numbers (n, T) to logits (n, T, V) of the next token.
         base: $\theta_0$, the seed model, from which the first experts branch.
         domains: for each new expert its training data, pairs (tokens (n, T), the same moved by one (n, T)).
-        experts: the experts there are already; new ones then branch from their average. Default none.
+        experts: the experts there are already; new ones then branch from their average. Default none: a first round.
         num_steps: optimiser steps (Adam) for each new expert, one batch each. Default 100: for toys.
         lr: step size. Default 3e-3: for toys.
         progress: called with the step, counted over all new experts, and the loss.

@@ -47,7 +47,7 @@ def packllm(
         networks: language models, each maps token numbers (n, T) to logits (n, T, V_k) of the next token.
         prompt: the text whose perplexity counts; two tokens or more in each vocabulary.
         tokenizers: one for each model: `pieces`, its tokens as strings, and `encode(text)`, a list of token numbers.
-        mode: "sim" or "opt". Default "sim".
+        mode: "sim" or "opt". Default "sim": the simpler of the two.
         temperature: $\tau > 0$ of "sim". Default 1: the authors' code.
         grid: m, the steps of "opt" from 0 to 1. Default 20: steps of 0.05, the authors' code.
 

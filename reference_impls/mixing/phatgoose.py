@@ -50,7 +50,7 @@ def phatgoose(
             1.
         task_batches: of each expert, its own (inputs, targets), cycled through.
         top_k: $k$, experts for each token, in [1, n]. Default 2: the paper's experiments.
-        scaling: the adapters' own factor on B A. Default 1.0.
+        scaling: the adapters' own factor on B A. Default 1.0: B A as it is.
         num_steps: steps of Adam on each expert's gates, from zero vectors. Default 100: the authors'
             script.
         lr: learning rate. Default 0.005: the authors' configuration.

@@ -53,7 +53,7 @@ def gan_cocktail(
             $G_k$ was trained for class k only.
         discriminators: $D_1 \dots D_n$ of one architecture, each maps images and labels to logits (m,), positive for real.
         latent_dim: length of the latent vectors, drawn from the normal distribution.
-        root: r, index of the model that the others are moved to. Default 0.
+        root: r, index of the model that the others are moved to. Default 0: the first.
         weights: $\beta_1 \dots \beta_n$ of the average. Default None: equal weights.
         rooting_steps: steps of the first stage for each other model; 0 leaves out the rooting: the sources are averaged
             as they are. Default 300: for toys.

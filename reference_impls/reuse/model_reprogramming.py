@@ -47,7 +47,8 @@ def model_reprogramming(
         batches: the target task, pairs (inputs (n, *shape), targets (n,)); targets count from 0.
         frame: the source model's input shape, each side at least the target's. Default None: as the target's, and the
             pattern then covers the whole input.
-        program: "additive" (padding and a universal pattern) or "affine" (the source input is A x + b). Default "additive".
+        program: "additive" (padding and a universal pattern) or "affine" (the source input is A x + b).
+            Default "additive": the simpler of the two.
         output: "random" disjoint groups of source labels for each target label, "frequency" groups of the labels that the
             source model gives most often to that target's inputs, or a trainable "dense" layer on the source logits. Default
             "random": it needs no look at the data.

@@ -52,8 +52,8 @@ def voice2series(
         labels_per_class: $|B_c|$, disjoint groups of speech labels drawn at random. Default None: as many as there are for all.
         mask: whether the waveform leaves the places of the series free. Default True: the paper's H.
         segments: copies of the series, the first at the start and the others at equal distances. Default 1: the paper's H.
-        dropout: share of the waveform's samples set to zero in each training step. Default 0.
-        weight_decay: multiplies $\theta$'s squared norm in the loss. Default 0 (0.05 in the authors' code).
+        dropout: share of the waveform's samples set to zero in each training step. Default 0: for toys.
+        weight_decay: multiplies $\theta$'s squared norm in the loss. Default 0: for toys; 0.05 in the authors' code.
         num_steps: optimiser steps (Adam). Default 200: for toys.
         lr: step size. Default 0.05: the paper's experiments.
         generator: draws the label groups and the dropout. Default None: a generator with seed 0.

@@ -55,7 +55,7 @@ def adamerging(
         level: "layer" learns one coefficient a task and tensor, "task" one a task. Default "layer": the better
             variant in the paper.
         plus_plus: True puts each task vector through `trim_and_elect` before its coefficients are learnt
-            (AdaMerging++). Default False.
+            (AdaMerging++). Default False: plain AdaMerging.
         initial: all coefficients at the start. Default 0.3: the authors' code.
         num_steps: steps of Adam, >= 0. Default 500: the authors' code.
         lr: step size of Adam. Default 0.001: the authors' code.

@@ -52,9 +52,9 @@ def breadcrumbs(
         gamma: $\gamma$, fraction of the largest entries removed, in [0, 1 - K]. Default 0.1: the same README.
         scaling_coef: $\alpha$. Default 0.4: the same README.
         scope: where entries are ranked: in each "tensor" (the paper's layers, mergekit) or in each "row", the last dimension
-            (authors' code). Default "tensor".
+            (authors' code). Default "tensor": the paper.
         merge: "sum" (the paper); "ties" sums only the values whose sign has the larger total movement
-            (breadcrumbs_ties of mergekit). Default "sum".
+            (breadcrumbs_ties of mergekit). Default "sum": the paper.
         weights: one factor per model. Default None: all 1.
 
     Returns:

@@ -45,7 +45,7 @@ def consensus_merging(
             2 selfish ones as well, more than n leaves the base. Default 2: both kinds are removed, as in the paper.
         threshold: $\lambda_t$ of the masks, >= 0, one number for all tasks or one per task. Default 0.4, as in `tall_masks`.
         scaling_coef: $\alpha$, multiplies the masked multi-task vector. Default 1.0: the sum itself.
-        merge: how the multi-task vector is made, "sum" or "ties", as in `tall_masks`. Default "sum".
+        merge: how the multi-task vector is made, "sum" or "ties", as in `tall_masks`. Default "sum": task arithmetic.
 
     Returns:
         A new state dict, structured as `base`.

@@ -48,7 +48,7 @@ def dare(
         density: $K = 1 - p$, probability with which an entry is kept, in (0, 1]. Default 0.1: the drop rate of 90
             percent that the abstract names.
         merge: what follows on the models $\theta_0 + \hat\delta_t$: "task_arithmetic" (the sum above), "average" (the
-            mean of the models), "ties" (trim, elect, disjoint mean). Default "task_arithmetic".
+            mean of the models), "ties" (trim, elect, disjoint mean). Default "task_arithmetic": the plain sum.
         scaling_coef: $\lambda$; "average" does without. Default 1.0: the sum itself.
         ties_density: fraction that TIES keeps after the drop, in (0, 1]. Default 0.2, as in TIES.
         rescale: "density" divides by K (the paper); "mass" multiplies each tensor by its L1 norm before over after the
@@ -118,7 +118,7 @@ def drop_and_rescale(tau: Vector, mask: Vector, density: float, rescale: str = "
         tau: $\delta$, a task vector.
         mask: $m$, ones where an entry is kept, zeros elsewhere.
         density: $K$, in (0, 1].
-        rescale: as in `dare`. Default "density".
+        rescale: as in `dare`. Default "density": the paper.
 
     Returns:
         The sparse task vector.

@@ -61,7 +61,7 @@ def della(
             0 is DARE. Default 0.14: the window size in the same README.
         scaling_coef: $\lambda$. Default 1.1: the same README.
         merge: "elect" elects signs and averages what agrees (the paper); "sum" adds the task vectors up
-            (della_linear of mergekit). Default "elect".
+            (della_linear of mergekit). Default "elect": the paper.
         rescale: "probability" divides by the entry's own probability (the paper); "mass" multiplies each tensor by its L1 norm
             before over after the drop (mergekit); "none". Default "probability": the paper.
         weights: one factor per model, applied before the election, which then divides by the weights of what agrees.
@@ -166,7 +166,7 @@ def drop_and_rescale(tau: Vector, mask: Vector, probabilities: Vector, rescale: 
         tau: $\delta$, a task vector.
         mask: $m$, ones where an entry is kept, zeros elsewhere.
         probabilities: $1 - p_i$.
-        rescale: as in `della`. Default "probability".
+        rescale: as in `della`. Default "probability": the paper.
 
     Returns:
         The sparse task vector.

@@ -45,7 +45,7 @@ def iso_c(
         finetuned: $\theta_1 \dots \theta_T$, T >= 1.
         scaling_coef: $\alpha$. Default 1.0: FusionBench; the paper searches it on validation data.
         others: what happens to all that is no matrix (biases, norms, convolutions): the "mean" of the task vectors (authors'
-            code, FusionBench) or "zero" (merge-and-rebase). Default "mean".
+            code, FusionBench) or "zero" (merge-and-rebase). Default "mean": the authors' code.
         exclude: names of matrices to be treated as `others`; the authors exclude CLIP's text projection. Default: none.
 
     Returns:
@@ -93,7 +93,7 @@ def iso_cts(
         common_fraction: $k / r$, in [0, 1], rounded so that the rest divides evenly among the tasks. Default 0.8:
             FusionBench and the recorded call of the authors' code.
         scaling_coef: $\alpha$. Default 1.0: FusionBench; the paper searches it on validation data.
-        others: as in `iso_c`. Default "mean".
+        others: as in `iso_c`. Default "mean": the authors' code.
         exclude: as in `iso_c`. Default: none.
 
     Returns:

@@ -45,7 +45,8 @@ def knots(
         finetuned: $\theta_1 \dots \theta_T$, T >= 1, at best with low-rank changes.
         density: of TIES, over all layers together, in (0, 1]. Default 0.2: the authors' configuration for ViT-B/32.
         scaling_coef: $\lambda$. Default 0.6: the same configuration; it is searched.
-        merge: "ties" (KnOTS-TIES) or "mean", for which the shared basis changes nothing. Default "ties".
+        merge: "ties" (KnOTS-TIES) or "mean", for which the shared basis changes nothing.
+            Default "ties": the authors' configuration.
         eps: directions of a strength of at most eps are left out. Default 1e-5: authors' code.
 
     Returns:

@@ -42,9 +42,10 @@ def lora_lego(
     Args:
         adapters: one mapping per LoRA, from weight name to $A_t$ (r, n) and $B_t$ (m, r); ranks may differ.
         rank: $k$, of the result, 1 to the number of all units. Default None: the largest rank among the LoRAs.
-        reweight_parameters: gives every centre the mean norm of its members. Default True.
-        reweight_output: multiplies the update by $\sqrt{r / k}$, r the mean rank of the LoRAs; it is put into B. Default True.
-        max_iter: rounds of k-means at most, >= 1. Default 100.
+        reweight_parameters: gives every centre the mean norm of its members. Default True: the paper.
+        reweight_output: multiplies the update by $\sqrt{r / k}$, r the mean rank of the LoRAs; it is put into B.
+            Default True: the paper.
+        max_iter: rounds of k-means at most, >= 1. Default 100: a choice here.
         generator: source of the first centres (k-means++). Default None: a new one with seed 0.
 
     Returns:

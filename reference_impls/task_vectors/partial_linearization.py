@@ -87,7 +87,7 @@ def partial_linearization(
         base: $\theta_0$.
         task_batches: for every task its batches of (inputs, targets), gone through again and again.
         rank: $r$ of the adapters, >= 1. Default 4: a toy's.
-        scaling: $s$ (alpha / r). Default 1.0.
+        scaling: $s$ (alpha / r). Default 1.0: a toy's.
         scaling_coef: $\lambda$. Default 1.0: the sum itself; the paper picks it on held-out data.
         linearize: "network" expands the network's outputs in the adapters' parameters (the paper's equation); "layers" expands
             the output of each adapted layer by itself (the authors' code), after which the network is still nonlinear and the

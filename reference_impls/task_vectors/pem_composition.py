@@ -54,7 +54,7 @@ def pem_composition(
             "svd" is the best approximation of that sum of rank `rank` (PEFT's "svd"). (IA)^3 vectors are summed in any
             case. Default "factors": the paper.
         scaling: $s$ of the modules (alpha / r), taken into the result, whose own scaling is 1. Only "roots", "concatenate"
-            and "svd" need it; "factors" leaves it to the caller. Default 1.0.
+            and "svd" need it; "factors" leaves it to the caller. Default 1.0: alpha = r.
         rank: of the result of "svd", >= 1. Default None: the largest rank among the modules.
         density: fraction of the entries kept of each factor, or for "svd" of each update, by magnitude, in (0, 1] (PEFT's
             "magnitude_prune"). Default 1.0: nothing is dropped.

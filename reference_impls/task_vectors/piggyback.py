@@ -70,7 +70,7 @@ def piggyback(
         batches: the task's (inputs, targets), gone through again and again.
         threshold: $\tau$. Default 5e-3: the paper.
         initial: of all scores, above the threshold, so that training starts from the whole base. Default 1e-2: the paper.
-        trainable: names that are trained freely beside the masks (the task's output layer). Default none.
+        trainable: names that are trained freely beside the masks (the task's output layer). Default none: masks alone.
         num_steps: optimiser steps, >= 0. Default 500: a toy's length.
         lr: step size of Adam for the scores. Default 1e-4: the paper. A step moves a score by about this much, so that a
             weight can be switched off after (initial - threshold) / lr = 50 steps.

@@ -82,7 +82,7 @@ def ram_plus(
         r: strength of the rescaling, >= 0. Default 0.1: mergekit.
         alpha: $\alpha$, limit of the ratio of shared to unique entries, >= 0. Default 0.2: mergekit.
         scope: where shared and unique entries are counted: over the "model" (the paper) or in each "tensor"
-            (ramplus_tl of mergekit). Default "model".
+            (ramplus_tl of mergekit). Default "model": the paper.
 
     Returns:
         A new state dict, structured as `base`.

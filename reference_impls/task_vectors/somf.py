@@ -57,7 +57,7 @@ def somf(
         initial: of all logits; at 5 a parameter is kept with probability 0.993. Default 5.0: the authors' code.
         rescale: divides the mask of each tensor by its mean $\bar m$. Default True: the authors' code.
         final: the binary mask is drawn once more ("sample", the authors' code), or keeps what has a probability of more than one
-            half ("threshold"). Default "sample".
+            half ("threshold"). Default "sample": the authors' code.
         num_steps: optimiser steps, >= 0. Default 200: a toy's length.
         lr: step size of Adam. Default 0.1: a toy's.
         generator: source of u. Default None: a new one with seed 0.
@@ -120,7 +120,7 @@ def preference_loss(
         rejected: those of the harmful answers $y_l$.
         reference_chosen: log-probabilities of the safe answers by the aligned model.
         reference_rejected: those of the harmful ones by it.
-        beta: $\beta$. Default 0.1.
+        beta: $\beta$. Default 0.1: a toy's.
 
     Returns:
         A scalar.

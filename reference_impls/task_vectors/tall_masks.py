@@ -103,7 +103,7 @@ def multi_task_vector(base: StateDict, finetuned: Sequence[StateDict], merge: st
     Args:
         base: $\theta_0$.
         finetuned: $\theta_1 \dots \theta_n$.
-        merge: "sum" or "ties", as in `tall_masks`. Default "sum".
+        merge: "sum" or "ties", as in `tall_masks`. Default "sum": task arithmetic.
 
     Returns:
         A vector of the names and shapes of a task vector.

@@ -73,7 +73,7 @@ def task_negation(base: StateDict, model: StateDict, *, scaling_coef: float = 1.
     Args:
         base: $\theta_0$.
         model: the model fine-tuned on what is to be forgotten.
-        scaling_coef: $\lambda$, as in `task_arithmetic`. Default 1.0.
+        scaling_coef: $\lambda$, as in `task_arithmetic`. Default 1.0: the task vector itself.
 
     Returns:
         A new state dict, structured as `base`.
@@ -111,7 +111,7 @@ def task_analogy(
         model_a: $\theta_A$.
         model_b: $\theta_B$.
         model_c: $\theta_C$.
-        scaling_coef: $\lambda$, as in `task_arithmetic`. Default 1.0.
+        scaling_coef: $\lambda$, as in `task_arithmetic`. Default 1.0: the task vectors themselves.
 
     Returns:
         A new state dict, structured as `base`.

@@ -53,7 +53,7 @@ def tsv_merging(
         lossless: True keeps all singular vectors of every task (authors' code, FusionBench); False the share of the rank
             that falls to a task. Default False: the paper.
         others: what happens to all that is no matrix (biases, norms, convolutions): the "mean" of the task vectors (authors'
-            code, FusionBench) or "zero" (merge-and-rebase). Default "mean".
+            code, FusionBench) or "zero" (merge-and-rebase). Default "mean": the authors' code.
         exclude: names of matrices to be treated as `others`; the authors exclude CLIP's text projection. Default: none.
 
     Returns:

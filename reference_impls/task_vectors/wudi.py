@@ -48,7 +48,7 @@ def wudi(
         base: $\theta_0$, the pre-trained model that all the others were fine-tuned from.
         finetuned: $\theta_1 \dots \theta_T$, T >= 1.
         solver: "adam" takes `num_steps` steps of Adam from the sum of the task matrices (the paper, FusionBench); "exact" solves
-            the normal equations (merge-and-rebase, there with a ridge). Default "adam".
+            the normal equations (merge-and-rebase, there with a ridge). Default "adam": the paper.
         num_steps: steps of Adam, >= 0; 0 is the sum. Default 300: FusionBench.
         lr: step size of Adam, in units of the weights. Default 1e-5: FusionBench.
         exclude: names of matrices whose task vectors are averaged, as are all that are no matrices. Default: none.

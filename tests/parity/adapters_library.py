@@ -124,5 +124,5 @@ def fusionbench_wudi(case: Case) -> Outcome:
 
 
 def fusionbench_knots(case: Case) -> Outcome:
-    u, s, parts = shared_basis([tau["w"] for tau in updates(case)], eps=1e-4)
+    u, s, parts = shared_basis([tau["w"] for tau in updates(case)])
     return Outcome("knots", {"reconstructed": [u * s @ part for part in parts], "singular_values": s})

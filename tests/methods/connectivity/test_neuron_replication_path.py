@@ -39,7 +39,7 @@ def test_two_neurons_change_places_by_hand():
     ]
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_every_order_is_reached_and_the_function_never_changes(order):
     path = ri.neuron_replication_path(NET, loss, order=order)
     end = path.points[-1]

@@ -80,6 +80,26 @@ class Recall(nn.Module):
         return self.head(self.out(self.hidden(torch.cat([pair, found], dim=2)).relu()) + self.copy(found))
 
 
+class Reading(nn.Module):
+    """An encoder of token sequences, (n, T) -> (n, 32): how many tokens are alike, and what the first three mean together."""
+
+    def __init__(self, vocabulary: int, width: int = 16) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocabulary, width)
+        self.steps, self.count = nn.Linear(1, 16), nn.Linear(16, 16)
+        self.hidden, self.meaning = nn.Linear(2 * width, 32), nn.Linear(32, 16)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        e = self.embed(tokens)
+        unit = F.normalize(e, dim=2)
+        alike = (unit @ unit.transpose(1, 2)).unsqueeze(3)  # (n, T, T, 1)
+        pairs = torch.ones_like(alike[0, :, :, 0]).triu(1).unsqueeze(2)
+        counted = self.count((self.steps(alike).relu() * pairs).sum((1, 2)))
+        a, b, c = e[:, 0], e[:, 1], e[:, 2]
+        meant = self.meaning(self.hidden(torch.cat([a + b + c, a * b + b * c + a * c], dim=1)).relu())
+        return torch.cat([counted, meant], dim=1)
+
+
 class Pooled(nn.Module):
     """One convolution, the largest value of each channel, and a linear head of two classes."""
 
@@ -110,6 +130,14 @@ def seeded(seed: int, make):
 
 
 VALUES: dict[str, Any] = {
+    "semantic_knowledge_ranking": {
+        "encoder": lambda device: seeded(0, lambda: Reading(20, 4)).to(device),
+        "questions": lambda device: torch.tensor([[1, 2], [3, 4], [1, 4]], device=device),
+        "options": lambda device: torch.tensor([[[5], [6]], [[6], [5]], [[5], [7]]], device=device),
+        "answers": lambda device: torch.tensor([0, 1, 1], device=device),
+        "facts": lambda device: torch.arange(36).reshape(12, 3).remainder(19).add(1).to(device),
+        "relevant": lambda device: torch.tensor([0, 1, -1], device=device),
+    },
     "external_parametric_probe": {
         "network": lambda device: seeded(0, lambda: Recall(16, 4)).to(device),
         "base": lambda device: seeded(1, lambda: Recall(16, 4)).to(device).state_dict(),

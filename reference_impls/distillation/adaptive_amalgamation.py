@@ -1,16 +1,19 @@
 r"""Adaptive amalgamation in two stages (shen2019customizing).
 
-Many networks can do parts of what a user wants, each of them several tasks, and some of them the same one. A student is built in two
-stages, without labels. First the source networks that share a sub-task are amalgamated into a component network for it: each unlabelled
-input is taught by the source that is least in doubt about it, by its features and its answer. Then the components are amalgamated
-into the student, which imitates the features of all components and has the answers of all as its own. Features of different
-width are compared through small adapters that are learned with them.
+Many networks can do parts of what a user wants, each of them several tasks, and some of them the same one. A student
+is built in two stages, without labels. First the source networks that share a sub-task are amalgamated into a
+component network for it: each unlabelled input is taught by the source that is least in doubt about it, by its
+features and its answer. Then the components are amalgamated into the student, which imitates the features of all
+components and has the answers of all as its own. Features of different width are compared through small adapters that
+are learned with them.
 
-Notation: S_t source t of a sub-task, C_k the component for sub-task k, T the student; F^l features after stage l; A^l an adapter
-(1x1 convolution, or a linear map of flat features) with rows w_i; z_t the scores of source t for the sub-task, H the entropy.
+Notation: S_t source t of a sub-task, C_k the component for sub-task k, T the student; F^l features after stage l; A^l
+an adapter (1x1 convolution, or a linear map of flat features) with rows w_i; z_t the scores of source t for the
+sub-task, H the entropy.
 
-Departures: all features but the scores are compared, the authors' code compares chosen blocks. Biases of the adapters and a learned scale in
-the authors' code are left out. The balance of the terms is not confirmed; here all have weight 1.
+Departures: all features but the scores are compared, the authors' code compares chosen blocks. Biases of the adapters
+and a learned scale in the authors' code are left out. The balance of the terms is not confirmed; here all have weight
+1.
 """
 
 from __future__ import annotations
@@ -23,8 +26,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-Progress = Callable[[int, float], None] | None
 
 
 def adaptive_amalgamation(
@@ -39,7 +40,7 @@ def adaptive_amalgamation(
     num_steps: int = 200,
     lr: float = 3e-3,
     generator: torch.Generator | None = None,
-    progress: Progress = None,
+    progress: Callable[[int, float], None] | None = None,
 ) -> nn.Module:
     r"""Amalgamate sources into one component for each sub-task, and the components into a student.
 
@@ -53,13 +54,14 @@ def adaptive_amalgamation(
     with means instead of sums over units. The last term of the first loss keeps the sources' adapters from vanishing.
 
     Args:
-        networks: the sources, each a `Sequential` of the same number L of stages, the last of which gives its scores; features are
-            (n, units) or (n, channels, height, width), of one height and width at each stage.
+        networks: the sources, each a `Sequential` of the same number L of stages, the last of which gives its scores;
+            features are (n, units) or (n, channels, height, width), of one height and width at each stage.
         components: one `Sequential` of L stages for each sub-task, with as many scores as the sub-task has classes.
         student: a `Sequential` of L stages, with the scores of all sub-tasks, in their order.
         batches: inputs x, or tuples of which the first element is x; labels are never looked at.
         sub_tasks: for each sub-task the sources that know it, as pairs (number in `networks`, their scores for it).
-        select: "entropy" has the least ambiguous source teach each input, "all" all alike. Default "entropy": the paper.
+        select: "entropy" has the least ambiguous source teach each input, "all" all alike. Default "entropy": the
+            paper.
         common_width: width in which source and component are compared. Default 32: for toys.
         num_steps: optimiser steps (Adam) for each component and for the student. Default 200: for toys.
         lr: step size. Default 3e-3: for toys.
@@ -70,7 +72,8 @@ def adaptive_amalgamation(
         A trained copy of `student`, in evaluation mode.
 
     Raises:
-        ValueError: no sub-task or batch, other numbers of components, stages or scores, a sub-task without sources, an unknown option.
+        ValueError: no sub-task or batch, other numbers of components, stages or scores, a sub-task without sources,
+            an unknown option.
 
     Example:
         The first source is sure of the first input only (0.9 and 0.6), the second of the other (0.5 and 0.8).
@@ -80,15 +83,13 @@ def adaptive_amalgamation(
         [0, 1]
 
     References:
-        shen2019customizing, the sections on amalgamation of source nets into component nets (with selective learning and feature
+        shen2019customizing, the sections on amalgamation of source nets into component nets (selective learning, feature
         alignment) and of component nets into the student.
     """
     inputs = [batch if isinstance(batch, Tensor) else batch[0] for batch in batches]
     if select not in ("entropy", "all") or not inputs or not sub_tasks or len(components) != len(sub_tasks):
-        raise ValueError(
-            f"received {len(components)} components for {len(sub_tasks)} sub-tasks, {len(inputs)} batches and select {select!r}; needed are "
-            "one component for each sub-task, a batch at least, and entropy or all"
-        )
+        given = f"{len(components)} components for {len(sub_tasks)} sub-tasks, {len(inputs)} batches, select {select!r}"
+        raise ValueError(f"received {given}; needed: a component for each sub-task, a batch at least, entropy or all")
     if any(not group for group in sub_tasks) or any(len(n) != len(student) for n in (*networks, *components)):
         raise ValueError(f"each sub-task needs a source, and all networks {len(student)} stages, as the student has")
     generator, count = generator or torch.Generator().manual_seed(0), itertools.count()
@@ -163,7 +164,8 @@ class Adapters(nn.Module):
 
     def __init__(self, inputs: Sequence[int], outputs: Sequence[int], generator: torch.Generator) -> None:
         super().__init__()
-        self.weights = nn.ParameterList(nn.Parameter(torch.randn(b, a, generator=generator) / a**0.5) for a, b in zip(inputs, outputs))
+        draw = lambda a, b: nn.Parameter(torch.randn(b, a, generator=generator) / a**0.5)  # noqa: E731
+        self.weights = nn.ParameterList(map(draw, inputs, outputs))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         return [F.linear(f.movedim(1, -1), w).movedim(-1, 1) for f, w in zip(features, self.weights)]
@@ -192,8 +194,4 @@ def _train(
 
 def _stages(network: nn.Sequential, x: Tensor) -> list[Tensor]:
     """The output of every stage."""
-    outputs = []
-    for stage in network:
-        x = stage(x)
-        outputs.append(x)
-    return outputs
+    return list(itertools.accumulate(network, lambda h, stage: stage(h), initial=x))[1:]

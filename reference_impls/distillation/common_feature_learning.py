@@ -1,16 +1,17 @@
 r"""Common feature learning (luo2019knowledge).
 
-Teachers of any architecture, each of which knows its own classes, are amalgamated into one student from inputs without labels. Their
-last features differ in size and meaning, so that the student cannot copy them. An adapter for each network brings the features to one
-size, and one extractor, shared by all, maps them into a common space. There the student's features follow the distribution of
-every teacher's, decoders see to it that the teachers' features can be got back from the common space, and the student's scores
-follow the teachers' scores, side by side.
+Teachers of any architecture, each of which knows its own classes, are amalgamated into one student from inputs
+without labels. Their last features differ in size and meaning, so that the student cannot copy them. An adapter for
+each network brings the features to one size, and one extractor, shared by all, maps them into a common space. There
+the student's features follow the distribution of every teacher's, decoders see to it that the teachers' features can
+be got back from the common space, and the student's scores follow the teachers' scores, side by side.
 
-Notation: F_i and F_S the last features of teacher i and of the student, c_i and c_S the heads that turn them into scores; h_i and h_S
-what the adapters and the shared extractor make of them; F'_i the feature of teacher i decoded from h_i; alpha the share of the scores.
+Notation: F_i and F_S the last features of teacher i and of the student, c_i and c_S the heads that turn them into
+scores; h_i and h_S what the adapters and the shared extractor make of them; F'_i the feature of teacher i decoded
+from h_i; alpha the share of the scores.
 
-Departures: the extractor's three residual blocks have no batch normalisation. The value of alpha, the width of the common space and
-whether squared errors are sums or means are not confirmed; here alpha is 1/2 and they are means.
+Departures: the extractor's three residual blocks have no batch normalisation. The value of alpha, the width of the
+common space and whether squared errors are sums or means are not confirmed; here alpha is 1/2 and they are means.
 """
 
 from __future__ import annotations
@@ -48,14 +49,16 @@ def common_feature_learning(
     $$
 
     Args:
-        networks: the teachers, each a `Sequential` whose last stage is its head; the features before it are (n, units) or
-            (n, channels, height, width), of the same height and width in all networks.
+        networks: the teachers, each a `Sequential` whose last stage is its head; the features before it are (n,
+            units) or (n, channels, height, width), of the same height and width in all networks.
         student: a `Sequential` of the same kind with as many scores as all teachers together, in their order.
-        batches: inputs x, or tuples of which the first element is x; labels are never looked at. At least two inputs a batch.
+        batches: inputs x, or tuples of which the first element is x; labels are never looked at. At least two inputs
+            a batch.
         alpha: $\alpha$ in [0, 1]; 1 is plain distillation of the scores. Default 0.5: not confirmed.
         common_width: channels of the common space. Default 32: for toys.
         sigmas: widths of the Gaussian kernels that the maximum mean discrepancy sums. Default: the authors' code.
-        soft_targets: "squared" errors of the scores (the paper, Sec. 3.3) or the divergence "kl" of their softmax (KamalEngine).
+        soft_targets: "squared" errors of the scores (the paper, Sec. 3.3) or the divergence "kl" of their softmax
+            (KamalEngine).
         num_steps: optimiser steps (Adam). Default 200: for toys.
         lr: step size. Default 3e-3: for toys.
         generator: draws the initial adapters, extractor and decoders. Default None: a generator with seed 0.
@@ -143,7 +146,8 @@ class CommonSpace(nn.Module):
 def squared_mmd(a: Tensor, b: Tensor, sigmas: Sequence[float]) -> Tensor:
     r"""The squared maximum mean discrepancy of two batches, flattened and scaled to length 1, with the sum of Gaussian kernels.
 
-    $\frac{1}{n^2}\sum_{ij} k(a_i, a_j) + k(b_i, b_j) - 2 k(a_i, b_j)$ with $k(x, y) = \sum_\sigma \exp(-\|x - y\|^2 / 2\sigma^2)$.
+    $\frac{1}{n^2}\sum_{ij} k(a_i, a_j) + k(b_i, b_j) - 2 k(a_i, b_j)$
+    with $k(x, y) = \sum_\sigma \exp(-\|x - y\|^2 / 2\sigma^2)$.
     """
     a, b = F.normalize(a.flatten(1), dim=1), F.normalize(b.flatten(1), dim=1)
     widths = a.new_tensor(list(sigmas))[:, None, None]

@@ -1,16 +1,19 @@
 r"""Filtered amalgamation, the task-customised student of multi-task teachers (ye2019amalgamating).
 
-Each teacher answers several yes-or-no questions about an input; a user wants some questions of each. One student is trained for these
-and no others, without labels. It learns block by block, entangled with the teachers: after its newest block, a filter for each
-teacher passes on what of the shared feature concerns the wanted questions of that teacher, the teacher's own remaining blocks make
-answers from it, and only the wanted ones are compared with what the teacher says of the input. Then the questions of each teacher
-branch out where that went best, their branches lose the unwanted outputs, and the whole student is fine-tuned.
+Each teacher answers several yes-or-no questions about an input; a user wants some questions of each. One student is
+trained for these and no others, without labels. It learns block by block, entangled with the teachers: after its
+newest block, a filter for each teacher passes on what of the shared feature concerns the wanted questions of that
+teacher, the teacher's own remaining blocks make answers from it, and only the wanted ones are compared with what the
+teacher says of the input. Then the questions of each teacher branch out where that went best, their branches lose the
+unwanted outputs, and the whole student is fine-tuned.
 
-Notation: F_u^b the student's feature after block b, f_t^b the filter for teacher t, R_t^b the teacher's blocks after block b,
-C_t the wanted outputs of teacher t, y_t its own outputs (scores before the logistic function), sigma the logistic function.
+Notation: F_u^b the student's feature after block b, f_t^b the filter for teacher t, R_t^b the teacher's blocks after
+block b, C_t the wanted outputs of teacher t, y_t its own outputs (scores before the logistic function), sigma the
+logistic function.
 
-Departures: the paper's own formula of the filters is not confirmed; here they are channel codings, as in the companion method by the same
-authors. The order of the steps, the loss and the place of the filters are those of the authors' PyTorch version.
+Departures: the paper's own formula of the filters is not confirmed; here they are channel codings, as in the
+companion method by the same authors. The order of the steps, the loss and the place of the filters are those of the
+authors' PyTorch version.
 """
 
 from __future__ import annotations
@@ -41,17 +44,18 @@ def filtered_amalgamation(
     r"""Train one student for the wanted outputs of all teachers, each block through filters and the teachers' remaining blocks.
 
     $$
-    \mathcal{L}^b = \sum_t \mathrm{BCE}\Big(\big[R_t^b(f_t^b(F_u^b))\big]_{C_t},\; \mathbb{1}\big[\sigma(y_t)_{C_t} > \tfrac12\big]\Big)
+    \mathcal{L}^b = \sum_t \mathrm{BCE}\Big(\big[R_t^b(f_t^b(F_u^b))\big]_{C_t},\;
+        \mathbb{1}\big[\sigma(y_t)_{C_t} > \tfrac12\big]\Big)
     $$
 
     Args:
-        networks: the teachers, each a `Sequential` of the same blocks with its own last one, a linear layer with one score for each
-            question.
+        networks: the teachers, each a `Sequential` of the same blocks with its own last one, a linear layer with one
+            score for each question.
         student: a `Sequential` of fewer blocks, after each of which the feature has the shape of the teachers' there.
         batches: inputs x, or tuples of which the first element is x; labels are never looked at.
         tasks: $C_t$, for each teacher the numbers of its wanted outputs; none for a teacher that is not needed.
-        targets: what is learned of a teacher's answer, the answer itself ("hard": 0 or 1) or its probability ("soft").
-            Default "hard": the authors' PyTorch version.
+        targets: what is learned of a teacher's answer, the answer itself ("hard": 0 or 1) or its probability
+            ("soft"). Default "hard": the authors' PyTorch version.
         num_steps: optimiser steps (Adam) for each block. Default 100: for toys.
         finetune_steps: steps of the whole student at the end. Default 200: for toys.
         lr: step size. Default 3e-3: for toys.
@@ -62,8 +66,8 @@ def filtered_amalgamation(
         The student in evaluation mode: maps x to the scores of the wanted questions, (n, sum of |C_t|), in the order of `tasks`.
 
     Raises:
-        ValueError: another number of task lists than of teachers, no task at all, a number that a teacher has no output for, an
-            unknown option, a last block that is not linear; and those of `intertwined_amalgamation`.
+        ValueError: another number of task lists than of teachers, no task at all, a number that a teacher has no
+            output for, an unknown option, a last block that is not linear; and those of `intertwined_amalgamation`.
 
     Example:
         Of the first teacher's answers (3x, -x) the second is wanted, of the other's its only one.
@@ -82,7 +86,7 @@ def filtered_amalgamation(
         ye2019amalgamating, the sections on filtering and on the block-wise training of the student.
     """
     if len(tasks) != len(networks) or not any(tasks):
-        raise ValueError(f"received {len(tasks)} lists of tasks for {len(networks)} teachers; one for each is needed, with a task in one")
+        raise ValueError(f"received {len(tasks)} lists of tasks for {len(networks)} teachers; each needs one, and one a task")
     if targets not in ("hard", "soft"):
         raise ValueError(f"targets is {targets!r}; it is one of hard, soft")
     customised = []

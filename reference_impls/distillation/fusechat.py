@@ -1,18 +1,20 @@
 r"""FuseChat, its first stage: pairwise fusion of chat models (wan2024chat).
 
-Chat models of different size, architecture and vocabulary cannot be averaged. One of them, the pivot, is paired with each of the
-others. On every dialogue the pair's token distributions are brought to the pivot's tokens and fused: those of the model that predicts
-the answer better are kept. A copy of the pivot is trained on the answers and towards the fused distributions, one copy for each pair.
-The copies have one shape and one origin, so that a second stage can merge them in parameter space. Which token of a source
-counts for which token of the pivot is learned from how often they meet when the texts are aligned, not from their spelling alone.
+Chat models of different size, architecture and vocabulary cannot be averaged. One of them, the pivot, is paired with
+each of the others. On every dialogue the pair's token distributions are brought to the pivot's tokens and fused:
+those of the model that predicts the answer better are kept. A copy of the pivot is trained on the answers and towards
+the fused distributions, one copy for each pair. The copies have one shape and one origin, so that a second stage can
+merge them in parameter space. Which token of a source counts for which token of the pivot is learned from how often
+they meet when the texts are aligned, not from their spelling alone.
 
-Notation: v the pivot, s_j source j, t_j target j; for a dialogue, P the distributions of the pivot on its answer, one row for each token,
-and P_j those of source j, aligned; C_j[a, b] how often token a of the pivot is aligned with token b of source j; lambda the share of
-the answer.
+Notation: v the pivot, s_j source j, t_j target j; for a dialogue, P the distributions of the pivot on its answer, one
+row for each token, and P_j those of source j, aligned; C_j[a, b] how often token a of the pivot is aligned with token
+b of source j; lambda the share of the answer.
 
-Departures: whole distributions are translated, the authors' code keeps the ten largest logits. That the most frequent partner is taken
-is how we read "statistics-based"; it is not confirmed (see `match` for what the authors' code does). Of the weights where several source tokens
-make up one token of the pivot only that they come from C_j is confirmed; here they are C_j divided by its sum.
+Departures: whole distributions are translated, the authors' code keeps the ten largest logits. That the most frequent
+partner is taken is how we read "statistics-based"; it is not confirmed (see `match` for what the authors' code does).
+Of the weights where several source tokens make up one token of the pivot only that they come from C_j is confirmed;
+here they are C_j divided by its sum.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ def fusechat(
     r"""Train one copy of a pivot for each source: on the answers, and towards what the pair predicts of them.
 
     $$
-    \mathcal{L}_j = \lambda\, \mathcal{L}_{\mathrm{SFT}} + (1 - \lambda)\, \mathbb{E}\; \mathrm{KL}\big(Q_j \,\|\, P_{t_j}\big), \qquad
+    \mathcal{L}_j = \lambda\, \mathcal{L}_{\mathrm{SFT}}
+        + (1 - \lambda)\, \mathbb{E}\; \mathrm{KL}\big(Q_j \,\|\, P_{t_j}\big), \qquad
     Q_j = \begin{cases} P & \mathrm{CE}(P) \le \mathrm{CE}(P_j) \\ P_j & \text{otherwise} \end{cases}
     $$
 
@@ -56,8 +59,8 @@ def fusechat(
         dialogues: pairs of an instruction and an answer; only the answers' tokens are learned.
         tokenizer: of the pivot: `pieces`, its tokens as strings, and `encode(text)`, a list of token numbers.
         source_tokenizers: one for each source.
-        match: the pivot's token that a source token counts for, unless it has the very same: "frequency" the one it is
-            aligned with most often; "distance" the least edit distance times the sigmoid of that frequency (the
+        match: the pivot's token that a source token counts for, unless it has the very same: "frequency" the one it
+            is aligned with most often; "distance" the least edit distance times the sigmoid of that frequency (the
             authors' code). Default "frequency": the paper's statistics-based alignment.
         lm_weight: $\lambda$ in [0, 1]. Default 0.9: the authors' training command.
         batch_size: dialogues a step. Default 8: for toys.
@@ -82,7 +85,7 @@ def fusechat(
         wan2024chat, pairwise knowledge fusion; wan2024fusechat, statistics-based token alignment.
     """
     if not sources or len(sources) != len(source_tokenizers):
-        raise ValueError(f"received {len(sources)} sources and {len(source_tokenizers)} tokenizers; one for each source is needed")
+        raise ValueError(f"received {len(sources)} sources and {len(source_tokenizers)} tokenizers; each source needs one")
     if not 0 <= lm_weight <= 1 or match not in ("frequency", "distance"):
         raise ValueError(f"lm_weight is {lm_weight}, in [0, 1], and match {match!r}, one of frequency, distance")
     device = next(network.parameters()).device
@@ -118,8 +121,8 @@ def fusechat(
 
 @torch.no_grad()
 def _fuse(
-    pivot: nn.Module, source: nn.Module, texts: list, tokens: list[Tensor], answers: list[Tensor], tokenizer: Tokenizer, own: Tokenizer,
-    match: str,
+    pivot: nn.Module, source: nn.Module, texts: list, tokens: list[Tensor], answers: list[Tensor],
+    tokenizer: Tokenizer, own: Tokenizer, match: str,
 ) -> list[Tensor]:  # fmt: skip
     """MinCE: for each dialogue the distributions of the pivot or of the source, whichever predicts its answer better."""
     pieces = lambda t, ids: [t.pieces[i] for i in ids]  # noqa: E731
@@ -138,7 +141,9 @@ def _fuse(
     return fused
 
 
-def alignment_counts(sequences: Sequence[tuple[Sequence[str], Sequence[str]]], pivot: Sequence[str], source: Sequence[str]) -> Tensor:
+def alignment_counts(
+    sequences: Sequence[tuple[Sequence[str], Sequence[str]]], pivot: Sequence[str], source: Sequence[str]
+) -> Tensor:
     """How often each token of the pivot is aligned with each token of the source on the given texts, (V, V')."""
     rows, columns = ({token: i for i, token in enumerate(pieces)} for pieces in (pivot, source))
     counts = torch.zeros(len(pivot), len(source))

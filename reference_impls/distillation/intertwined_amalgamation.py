@@ -1,16 +1,19 @@
 r"""Intertwined block-wise amalgamation, "student becoming the master" (ye2019student).
 
-Teachers of one architecture solve different problems on the same images: one names the class of every pixel, another one tells its
-depth. A student with one trunk is to do it all, without labels. The student learns block by block, and intertwined with the teachers:
-after its newest block, a small channel coding projects the shared feature into each teacher's domain, the teacher's own remaining
-blocks make a prediction from it, and the loss compares this with the teacher's prediction from the image. Each task then branches
-out where its loss was least, with the teacher's remaining blocks as its own, and all is fine-tuned together.
+Teachers of one architecture solve different problems on the same images: one names the class of every pixel, another
+one tells its depth. A student with one trunk is to do it all, without labels. The student learns block by block, and
+intertwined with the teachers: after its newest block, a small channel coding projects the shared feature into each
+teacher's domain, the teacher's own remaining blocks make a prediction from it, and the loss compares this with the
+teacher's prediction from the image. Each task then branches out where its loss was least, with the teacher's
+remaining blocks as its own, and all is fine-tuned together.
 
-Notation: F_u^b the student's feature after block b, F_t^b = C_t^b(F_u^b) its projection for task t, with C the channel coding;
-R_t^b the blocks of teacher t after block b; y_t the teacher's prediction; p_t the block after which task t branches out.
+Notation: F_u^b the student's feature after block b, F_t^b = C_t^b(F_u^b) its projection for task t, with C the
+channel coding; R_t^b the blocks of teacher t after block b; y_t the teacher's prediction; p_t the block after which
+task t branches out.
 
-Departures: the paper's two tasks become any number, trained at once (its "online" option). Whether earlier blocks go on learning with
-later ones is not confirmed; here they do. That the depth loss is the reverse Huber loss is not confirmed either.
+Departures: the paper's two tasks become any number, trained at once (its "online" option). Whether earlier blocks go
+on learning with later ones is not confirmed; here they do. That the depth loss is the reverse Huber loss is not
+confirmed either.
 """
 
 from __future__ import annotations
@@ -49,11 +52,11 @@ def intertwined_amalgamation(
 
     Args:
         networks: the teachers, each a `Sequential` of the same blocks with its own last ones; outputs of any shape.
-        student: a `Sequential` of fewer blocks, after each of which the feature has the shape of the teachers' there. The paper
-            starts it as a copy of a teacher's blocks.
+        student: a `Sequential` of fewer blocks, after each of which the feature has the shape of the teachers' there.
+            The paper starts it as a copy of a teacher's blocks.
         batches: inputs x, or tuples of which the first element is x; labels are never looked at.
-        losses: one for each teacher, of the student's and the teacher's prediction. Default None: `reverse_huber` for predictions of
-            one channel, else the cross-entropy with the teacher's softmax over channels.
+        losses: one for each teacher, of the student's and the teacher's prediction. Default None: `reverse_huber` for
+            predictions of one channel, else the cross-entropy with the teacher's softmax over channels.
         weights: $\lambda_t$, one for each teacher. Default None: all ones.
         num_steps: optimiser steps (Adam) for each block. Default 100: for toys.
         finetune_steps: steps of the branched student as a whole. Default 200: for toys.
@@ -62,10 +65,12 @@ def intertwined_amalgamation(
         progress: called with the step, counted over all trainings, and the loss.
 
     Returns:
-        The branched student in evaluation mode: maps x to a tuple of predictions, one for each teacher. `branches_after` says p_t.
+        The branched student in evaluation mode: maps x to a tuple of predictions, one for each teacher.
+        `branches_after` says p_t.
 
     Raises:
-        ValueError: no teachers, no batches, a student of as many blocks as a teacher, another number of losses or weights.
+        ValueError: no teachers, no batches, a student of as many blocks as a teacher, another number of losses or
+            weights.
 
     Example:
         One block of student, two teachers that double and negate their feature: each branch is the teacher's rest.
@@ -88,7 +93,8 @@ def intertwined_amalgamation(
     if not networks or not inputs:
         raise ValueError(f"received {len(networks)} teachers and {len(inputs)} batches; at least one of each is needed")
     if any(len(student) >= len(teacher) for teacher in networks):
-        raise ValueError(f"the student has {len(student)} blocks, the teachers {[len(n) for n in networks]}; it needs fewer than each")
+        sizes = [len(teacher) for teacher in networks]
+        raise ValueError(f"the student has {len(student)} blocks, the teachers {sizes}; it needs fewer than each")
     if any(options is not None and len(options) != len(networks) for options in (losses, weights)):
         raise ValueError(f"one loss and one weight for each of the {len(networks)} teachers are needed")
 
@@ -136,7 +142,7 @@ def intertwined_amalgamation(
 
 
 class ChannelCoding(nn.Module):
-    """Weighs each channel by a number in (0, 1) computed from all channels' means; the layer between has a quarter of the width."""
+    """Weighs each channel by a number in (0, 1) computed from all channels' means, through a quarter of the width."""
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()

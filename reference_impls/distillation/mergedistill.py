@@ -1,16 +1,17 @@
 r"""MergeDistill (khanuja2021mergedistill).
 
-Masked language models of different languages, each with a vocabulary made for its own, are merged into one student for all of them. The
-student's vocabulary is the union of theirs, so every token of a teacher is a token of the student and nothing has to be aligned.
-Each teacher reads texts of its own languages, in its own tokens and with some of them masked, and its largest few predictions
-for the masked ones are stored. The student then learns from these stores, and from the masked tokens themselves; the teachers are not
-needed any more, and no task is looked at.
+Masked language models of different languages, each with a vocabulary made for its own, are merged into one student
+for all of them. The student's vocabulary is the union of theirs, so every token of a teacher is a token of the
+student and nothing has to be aligned. Each teacher reads texts of its own languages, in its own tokens and with some
+of them masked, and its largest few predictions for the masked ones are stored. The student then learns from these
+stores, and from the masked tokens themselves; the teachers are not needed any more, and no task is looked at.
 
-Notation: V_t the vocabulary of teacher t, V the union, P_t the stored top-k predictions of teacher t for a masked token, scaled to sum
-one; P_S the student's; k the number of predictions that are kept; lambda the share of the distillation loss.
+Notation: V_t the vocabulary of teacher t, V the union, P_t the stored top-k predictions of teacher t for a masked
+token, scaled to sum one; P_S the student's; k the number of predictions that are kept; lambda the share of the
+distillation loss.
 
-Departures: a masked token is always replaced by the mask, BERT leaves or replaces some by others. The values of lambda and k are not
-confirmed; here lambda is 1/2 and k is 8.
+Departures: a masked token is always replaced by the mask, BERT leaves or replaces some by others. The values of
+lambda and k are not confirmed; here lambda is 1/2 and k is 8.
 """
 
 from __future__ import annotations
@@ -51,10 +52,13 @@ def mergedistill(
     averaged over the masked tokens, with $v^*$ the token that was masked.
 
     Args:
-        networks: the teachers, each maps its token numbers (n, T) to logits (n, T, |V_t|) for the token at each place.
-        student: the same for the union: token numbers (n, T) to logits (n, T, |V|), in the order of `union_vocabulary`.
+        networks: the teachers, each maps its token numbers (n, T) to logits (n, T, |V_t|) for the token at each
+            place.
+        student: the same for the union: token numbers (n, T) to logits (n, T, |V|), in the order of
+            `union_vocabulary`.
         corpora: for each teacher the texts that it teaches, of its own languages.
-        tokenizers: one for each teacher: `pieces`, its tokens as strings, and `encode(text)`, a list of token numbers.
+        tokenizers: one for each teacher: `pieces`, its tokens as strings, and `encode(text)`, a list of token
+            numbers.
         mask_token: the piece that stands for a masked token, in every tokenizer. Default "[MASK]": as in BERT.
         top_k: $k$, predictions stored of each masked token, >= 1. Default 8: not confirmed.
         kd_weight: $\lambda$ in [0, 1]; 0 is training without teachers. Default 0.5: not confirmed.
@@ -69,8 +73,8 @@ def mergedistill(
         A trained copy of `student`, in evaluation mode.
 
     Raises:
-        ValueError: other numbers of networks, corpora and tokenizers, no text, kd_weight or mask_rate outside [0, 1], top_k below 1,
-            a tokenizer without the mask.
+        ValueError: other numbers of networks, corpora and tokenizers, no text, kd_weight or mask_rate outside [0, 1],
+            top_k below 1, a tokenizer without the mask.
 
     Example:
         Tokens that teachers share are one token of the student.
@@ -85,7 +89,8 @@ def mergedistill(
     """
     if not networks or len({len(networks), len(corpora), len(tokenizers)}) > 1 or not any(corpora):
         raise ValueError(
-            f"received {len(networks)} teachers, {len(corpora)} corpora and {len(tokenizers)} tokenizers; one of each is needed, and a text"
+            f"received {len(networks)} teachers, {len(corpora)} corpora and {len(tokenizers)} tokenizers; "
+            "one of each is needed, and a text"
         )
     if not (0 <= kd_weight <= 1 and 0 <= mask_rate <= 1 and top_k >= 1):
         raise ValueError(f"kd_weight is {kd_weight} and mask_rate {mask_rate}, in [0, 1], and top_k {top_k}, at least 1")
@@ -99,7 +104,8 @@ def mergedistill(
         for text in texts:
             ids = torch.tensor(tokenizer.encode(text))
             if len(ids):
-                store.append(_predictions(teacher, ids, tokenizer.pieces.index(mask_token), mapping, top_k, mask_rate, generator))
+                mask = tokenizer.pieces.index(mask_token)
+                store.append(_predictions(teacher, ids, mask, mapping, top_k, mask_rate, generator))
 
     student = copy.deepcopy(student).train()  # step 2: the student, from the store alone
     optimizer = torch.optim.Adam(student.parameters(), lr=lr)

@@ -1,16 +1,18 @@
 r"""OFA-KD, one-for-all knowledge distillation (hao2023one).
 
-A transformer, a convolutional network and a perceptron compute unlike features, so that the hints of feature distillation mislead a
-student of another architecture. What they share is the space of scores. After each of its stages the student gets an exit branch that
-turns the features there into scores, and every branch, like the student itself, learns the final answer of the teacher. As the
-branches see less than the teacher does, the right class counts for more: the more so, the surer the teacher is of it.
+A transformer, a convolutional network and a perceptron compute unlike features, so that the hints of feature
+distillation mislead a student of another architecture. What they share is the space of scores. After each of its
+stages the student gets an exit branch that turns the features there into scores, and every branch, like the student
+itself, learns the final answer of the teacher. As the branches see less than the teacher does, the right class counts
+for more: the more so, the surer the teacher is of it.
 
-Notation: p^t the teacher's probabilities, p^s the student's or a branch's, c-hat the right class, gamma the exponent of the modulating
-term; the student has L stages before its head.
+Notation: p^t the teacher's probabilities, p^s the student's or a branch's, c-hat the right class, gamma the exponent
+of the modulating term; the student has L stages before its head.
 
-Departures: a branch is one depthwise-separable convolution for each stage that follows (a 1x1 convolution after the last), the mean
-over places and a linear layer, without batch normalisation; for token sequences, whose branches are transformer blocks in the paper,
-and for vectors it has a hidden layer on each token instead. Other branches can be given.
+Departures: a branch is one depthwise-separable convolution for each stage that follows (a 1x1 convolution after the
+last), the mean over places and a linear layer, without batch normalisation; for token sequences, whose branches are
+transformer blocks in the paper, and for vectors it has a hidden layer on each token instead. Other branches can be
+given.
 """
 
 from __future__ import annotations
@@ -51,14 +53,16 @@ def ofa_kd(
 
     Args:
         network: the teacher; inputs to scores (n, classes).
-        student: a `Sequential` of stages, the last of which is its head; the features between are (n, channels, height, width),
-            (n, tokens, width) or (n, units).
+        student: a `Sequential` of stages, the last of which is its head; the features between are (n, channels,
+            height, width), (n, tokens, width) or (n, units).
         batches: pairs of inputs and labels.
-        gamma: $\gamma \geq 1$, exponent of the target's term. Default 1.5: the authors' command for ImageNet; 1 is no enhancement.
-        form: "paper" has the loss above; "code" that of the authors' code, which raises the other probabilities to gamma too, and
-            leaves the label's own 1 out of the weights and adds the cross-entropy with the label once, for the student.
-            Default "paper".
-        stages: numbers of the stages with a branch, from 0. Default None: all before the head, as in the authors' code.
+        gamma: $\gamma \geq 1$, exponent of the target's term. Default 1.5: the authors' command for ImageNet; 1 is no
+            enhancement.
+        form: "paper" has the loss above; "code" that of the authors' code, which raises the other probabilities to
+            gamma too, and leaves the label's own 1 out of the weights and adds the cross-entropy with the label once,
+            for the student. Default "paper".
+        stages: numbers of the stages with a branch, from 0. Default None: all before the head, as in the authors'
+            code.
         branches: one module per branch that maps the stage's features to scores. Default None: those named above.
         branch_weight: of the branches' OFA losses. Default 1: the authors' code.
         temperature: divides all scores in the OFA loss, > 0. Default 1: the authors' code.
@@ -155,7 +159,9 @@ def _stages(network: nn.Sequential, x: Tensor) -> list[Tensor]:
     return outputs
 
 
-def _check(student: nn.Sequential, data: list, gamma: float, form: str, stages: Sequence[int], branches: Sequence | None) -> None:
+def _check(
+    student: nn.Sequential, data: list, gamma: float, form: str, stages: Sequence[int], branches: Sequence | None
+) -> None:
     if not data:
         raise ValueError("received no batches; at least one is needed")
     if gamma < 1 or form not in ("paper", "code"):

@@ -1,16 +1,18 @@
 r"""Parametric knowledge transfer, "neural nuggets" (zhong2024seeking).
 
-A large language model hands knowledge of a task to a small one by its parameters and not by its answers. A few seed examples show which
-parameters of the large model matter for the task: those whose product with the gradient is large. The most sensitive layers are
-kept, as many as the small model has, and of each of their matrices the most sensitive part of the small model's shape. A singular
-value decomposition cuts these parts to low rank, and the two factors are where a low-rank adapter of the small model starts. It
-starts with its own product subtracted, so that the small model is at first what it was, and is fine-tuned on the task.
+A large language model hands knowledge of a task to a small one by its parameters and not by its answers. A few seed
+examples show which parameters of the large model matter for the task: those whose product with the gradient is large.
+The most sensitive layers are kept, as many as the small model has, and of each of their matrices the most sensitive
+part of the small model's shape. A singular value decomposition cuts these parts to low rank, and the two factors are
+where a low-rank adapter of the small model starts. It starts with its own product subtracted, so that the small model
+is at first what it was, and is fine-tuned on the task.
 
-Notation: theta the large model's parameters, S their sensitivity, W a weight matrix of the small model, W_ext the part extracted for
-it, r the rank, B and A the factors that are trained, B_0 and A_0 where they start.
+Notation: theta the large model's parameters, S their sensitivity, W a weight matrix of the small model, W_ext the
+part extracted for it, r the rank, B and A the factors that are trained, B_0 and A_0 where they start.
 
-Departures: none known. The authors' configuration of the adapter's scale is not confirmed; here it is 1. A block that is moved within
-the matrix by rows and columns of highest mean sensitivity, which the authors' code has without using it, is an option.
+Departures: none known. The authors' configuration of the adapter's scale is not confirmed; here it is 1. A block that
+is moved within the matrix by rows and columns of highest mean sensitivity, which the authors' code has without using
+it, is an option.
 """
 
 from __future__ import annotations
@@ -54,14 +56,18 @@ def parametric_knowledge_transfer(
 
     Args:
         network: the large model; inputs to scores whose last dimension is classes (or tokens).
-        student: the small model of the same kind: the same names, fewer layers, each matrix no larger than the large model's.
-        seeds: pairs of inputs and targets, of which each example is looked at by itself; 32 or fewer are enough in the paper.
+        student: the small model of the same kind: the same names, fewer layers, each matrix no larger than the large
+            model's.
+        seeds: pairs of inputs and targets, of which each example is looked at by itself; 32 or fewer are enough in
+            the paper.
         batches: pairs of inputs and targets for the fine-tuning.
         rank: $r$, at least 1. Default 16: the authors' code.
-        layers: name of the list of layers: a parameter `blocks.3.attention.q.weight` belongs to layer 3. Default "blocks": the toy zoo.
-        extract: "submatrix" takes the adjacent rows and columns of highest total sensitivity (the paper and the authors' code); "rows
-            and columns" those of highest mean sensitivity, adjacent or not; "random" no part of the large model but an adapter as
-            usual, A Gaussian and B zero: the baseline. Default "submatrix": the paper.
+        layers: name of the list of layers: a parameter `blocks.3.attention.q.weight` belongs to layer 3. Default
+            "blocks": the toy zoo.
+        extract: "submatrix" takes the adjacent rows and columns of highest total sensitivity (the paper and the
+            authors' code); "rows and columns" those of highest mean sensitivity, adjacent or not; "random" no part of
+            the large model but an adapter as usual, A Gaussian and B zero: the baseline. Default "submatrix": the
+            paper.
         scaling: $s$, multiplies the low-rank update. Default 1: not confirmed.
         num_steps: optimiser steps (Adam) of the factors. Default 200: for toys.
         lr: step size. Default 1e-3: for toys.
@@ -72,8 +78,8 @@ def parametric_knowledge_transfer(
         A copy of `student` with the trained update added to its matrices, in evaluation mode.
 
     Raises:
-        ValueError: no seeds or batches, rank below 1, an unknown option, a matrix of the student that is larger than the large
-            model's or that it does not have, a student of more layers.
+        ValueError: no seeds or batches, rank below 1, an unknown option, a matrix of the student that is larger than
+            the large model's or that it does not have, a student of more layers.
 
     Example:
         Of the 2 x 2 blocks of these sensitivities the one at the lower right has the largest sum, 9.
@@ -84,7 +90,7 @@ def parametric_knowledge_transfer(
                 [7., 8.]])
 
     References:
-        zhong2024seeking, the sections on knowledge extraction (sensitivity, layer selection, dimensionality reduction) and injection.
+        zhong2024seeking, knowledge extraction (sensitivity, layer selection, dimensionality reduction) and injection.
     """
     examples = [(x[i : i + 1], y[i : i + 1]) for x, y in seeds for i in range(len(x))]
     data = list(batches)

@@ -1,16 +1,19 @@
 r"""SAM-CLIP, two vision teachers in one encoder (wang2024samclip).
 
-One teacher cuts out the object that a prompt points at, the other one knows what a picture shows. Their image encoders are merged into one,
-with a light head for each purpose, and the training data of neither is needed in full: the encoder starts as the first teacher's. In
-a first stage it is frozen, and a new head on it learns to give the second teacher's embedding, so that the encoder is not spoiled by
-a head that knows nothing yet. In a second stage everything is trained, on a little of both teachers' kind of pictures: the embedding
-has to follow the second teacher, and the masks those of the first, as a rehearsal against forgetting.
+One teacher cuts out the object that a prompt points at, the other one knows what a picture shows. Their image
+encoders are merged into one, with a light head for each purpose, and the training data of neither is needed in full:
+the encoder starts as the first teacher's. In a first stage it is frozen, and a new head on it learns to give the
+second teacher's embedding, so that the encoder is not spoiled by a head that knows nothing yet. In a second stage
+everything is trained, on a little of both teachers' kind of pictures: the embedding has to follow the second teacher,
+and the masks those of the first, as a rehearsal against forgetting.
 
-Notation: Enc the encoder, initially the first teacher's; H_A its mask decoder, H_B the new head; T_A and T_B the teachers; D_A and D_B
-small replay sets; g a prompt; cos the cosine of two embeddings; lambda the weight of the rehearsal.
+Notation: Enc the encoder, initially the first teacher's; H_A its mask decoder, H_B the new head; T_A and T_B the
+teachers; D_A and D_B small replay sets; g a prompt; cos the cosine of two embeddings; lambda the weight of the
+rehearsal.
 
-Departures: the paper's teachers are SAM and CLIP, here any. The step size of the encoder and the decoder in the second stage, smaller than
-the new head's, is not confirmed: here a tenth. Neither is the share of the two parts of the mask loss: here SAM's own, 20 to 1.
+Departures: the paper's teachers are SAM and CLIP, here any. The step size of the encoder and the decoder in the
+second stage, smaller than the new head's, is not confirmed: here a tenth. Neither is the share of the two parts of
+the mask loss: here SAM's own, 20 to 1.
 """
 
 from __future__ import annotations
@@ -46,8 +49,8 @@ def sam_clip(
         + \lambda\; \mathbb{E}_{(x, g) \in D_A}\big[\mathrm{FD}\big(H_A(\mathrm{Enc}(x), g),\; T_A(x, g)\big)\big]
     $$
 
-    with the maximum over places, and FD twenty times the focal loss plus the dice loss, towards the teacher's masks. The first stage
-    has the first term alone and trains $H_B$ alone.
+    with the maximum over places, and FD twenty times the focal loss plus the dice loss, towards the teacher's masks. The
+    first stage has the first term alone and trains $H_B$ alone.
 
     Args:
         encoder: of the first teacher: images to features (n, channels, height, width).
@@ -67,7 +70,8 @@ def sam_clip(
         The merged model in evaluation mode: `embed(x)` gives embeddings (n, d), `forward(x, prompts)` scores of masks.
 
     Raises:
-        ValueError: no batches of one kind, a negative weight, a head whose embedding has another size than the second teacher's.
+        ValueError: no batches of one kind, a negative weight, a head whose embedding has another size than the second
+            teacher's.
 
     Example:
         The angle counts and not the length: an embedding along the teacher's has no loss, one across has 1.
@@ -89,8 +93,9 @@ def sam_clip(
     with torch.no_grad():  # the teachers' answers, once
         embeddings = [second(x) for x in inputs]
         masks = [first[1](first[0](x), g) for x, g in rehearsal]
-        if merged.embed(inputs[0]).shape != embeddings[0].shape:
-            raise ValueError(f"the head gives {tuple(merged.embed(inputs[0]).shape)}, the second teacher {tuple(embeddings[0].shape)}")
+        given, needed = tuple(merged.embed(inputs[0]).shape), tuple(embeddings[0].shape)
+        if given != needed:
+            raise ValueError(f"the head gives {given}, the second teacher {needed}")
 
     def semantic(i: int) -> Tensor:
         return cosine_loss(merged.embed(inputs[i]), embeddings[i]).mean()
@@ -102,8 +107,9 @@ def sam_clip(
         _step(optimizer, loss, step, progress)
 
     merged.train()  # stage 2: all of it, on both kinds of pictures
-    slow = {"params": list(chain(merged.encoder.parameters(), merged.decoder.parameters())), "lr": lr / 10 if encoder_lr is None else encoder_lr}
-    optimizer = torch.optim.Adam([slow, {"params": list(merged.head.parameters())}], lr=lr)
+    slow = list(chain(merged.encoder.parameters(), merged.decoder.parameters()))
+    encoder_lr = lr / 10 if encoder_lr is None else encoder_lr
+    optimizer = torch.optim.Adam([{"params": slow, "lr": encoder_lr}, {"params": list(merged.head.parameters())}], lr=lr)
     for step in range(num_steps):
         x, g = rehearsal[step % len(rehearsal)]
         loss = semantic(step % len(inputs)) + rehearsal_weight * mask_loss(merged(x, g), masks[step % len(masks)])

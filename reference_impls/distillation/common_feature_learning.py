@@ -57,8 +57,8 @@ def common_feature_learning(
         alpha: $\alpha$ in [0, 1]; 1 is plain distillation of the scores. Default 0.5: not confirmed.
         common_width: channels of the common space. Default 32: for toys.
         sigmas: widths of the Gaussian kernels that the maximum mean discrepancy sums. Default: the authors' code.
-        soft_targets: "squared" errors of the scores (the paper, Sec. 3.3) or the divergence "kl" of their softmax
-            (KamalEngine).
+        soft_targets: "squared" errors of the scores or the divergence "kl" of their softmax (KamalEngine). Default
+            "squared": the paper.
         num_steps: optimiser steps (Adam). Default 200: for toys.
         lr: step size. Default 3e-3: for toys.
         generator: draws the initial adapters, extractor and decoders. Default None: a generator with seed 0.
@@ -83,7 +83,7 @@ def common_feature_learning(
         [2.0, 3.0]
 
     References:
-        luo2019knowledge, Sec. 3.2 (common feature learning), Sec. 3.3 (soft targets) and the loss after them.
+        luo2019knowledge, common feature learning, soft targets and the loss of both.
     """
     inputs = [batch if isinstance(batch, Tensor) else batch[0] for batch in batches]
     if not networks or not inputs:

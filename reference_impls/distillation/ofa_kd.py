@@ -60,7 +60,7 @@ def ofa_kd(
             enhancement.
         form: "paper" has the loss above; "code" that of the authors' code, which raises the other probabilities to
             gamma too, and leaves the label's own 1 out of the weights and adds the cross-entropy with the label once,
-            for the student. Default "paper".
+            for the student. Default "paper": the equations.
         stages: numbers of the stages with a branch, from 0. Default None: all before the head, as in the authors'
             code.
         branches: one module per branch that maps the stage's features to scores. Default None: those named above.

@@ -128,6 +128,11 @@ VALUES: dict[str, Any] = {
         "student": lambda device: detector(4, 3, width=4, streams=2).to(device),
         "batches": lambda device: list(scenes(4, 0)[0].to(device).split(2)),
     },
+    "dual_gan_amalgamation": {
+        "networks": lambda device: [staged((4, 5, 3), 1, device), staged((4, 5, 2), 2, device)],
+        "student": lambda device: staged((4, 5, 5), 3, device),
+        "input_shape": lambda device: (4,),
+    },
     "soka_net": {
         "networks": lambda device: [staged((4, 5, 6, 3), 1, device), staged((4, 5, 6, 2), 2, device)],
         "student": lambda device: staged((4, 5, 6), 3, device),

@@ -73,6 +73,24 @@ def tables(record: dict) -> list[tuple[list[str], list[tuple[str, list[Markup]]]
     return filled
 
 
+def costs(seconds: Sequence[float], reference: Sequence[float], widths: int) -> list[Markup]:
+    """For every width the ratio to the reference, and the seconds themselves; a dash where nothing was measured.
+
+    Example:
+        >>> [str(c) for c in costs([0.3, 40], [0.1, 1.6], 3)]
+        ['×3.0<span class="by">0.30 s</span>', '×25<span class="by">40 s</span>', '–']
+    """
+    shown = []
+    for mine, theirs in zip(seconds, reference):
+        ratio = mine / theirs
+        shown.append(Markup(f'×{ratio:{".0f" if ratio >= 10 else ".1f" if ratio >= 0.95 else ".2f"}}<span class="by">{_seconds(mine)}</span>'))
+    return shown + [Markup("–")] * (widths - len(shown))
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s" if value >= 10 else f"{value:.1f} s" if value >= 1 else f"{value:.2f} s" if value >= 0.1 else f"{1000 * value:.0f} ms"
+
+
 # --- the drawing ---------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from tools import escape, records
+from tools import escape, figures, records
 from tools.bibtex import bibtex_entry
 from tools.catalog import Catalog, CatalogError
 from tools.docstrings import Implementation, read_implementation, read_introduction
@@ -53,6 +53,8 @@ class Pages:
         yield self.method_table()
         yield self.parity_table()
         yield from map(self.method, sorted(self.catalog.methods))
+        if self.costs:
+            yield self.cost_table()
         yield self.paper_index()
         yield from map(self.paper, sorted(self.catalog.papers))
         yield from self.years()
@@ -122,6 +124,17 @@ class Pages:
     @cached_property
     def places_in_lists(self) -> dict[tuple[str, str], list[tuple[str, int, str]]]:
         """(kind, id) -> (reading list, number of its section, heading)."""
+    @cached_property
+    def runs(self) -> dict[str, dict]:
+        """What the figures measured on the toy zoo, by method."""
+        return figures.load(self.catalog.root / "docs" / "figures" / "data")
+
+    @cached_property
+    def costs(self) -> dict:
+        """Seconds of the matching methods by width; empty where nothing was measured."""
+        file = self.catalog.root / "docs" / "figures" / "cost_of_matching.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
         found: dict[tuple[str, str], dict[tuple[str, int, str], None]] = defaultdict(dict)
         for list_id, reading_list in sorted(self.catalog.reading_lists.items()):
             for number, section in enumerate(reading_list.sections, start=1):
@@ -183,7 +196,9 @@ class Pages:
     def method_table(self) -> Page:
         chapters = [{**chapter, "methods": [self._row(id) for id in chapter["methods"]]} for chapter in self.chapters]
         total, ready = len(self.catalog.methods), len(self.implementations)
-        return self.render("methods.md.j2", "catalog/methods/index.md", chapters=chapters, total=total, ready=ready)
+        return self.render(
+            "methods.md.j2", "catalog/methods/index.md", chapters=chapters, total=total, ready=ready, costs=bool(self.costs)
+        )
 
     def _row(self, id: str) -> dict:
         method = self.catalog.methods[id]
@@ -220,6 +235,13 @@ class Pages:
     def method(self, id: str) -> Page:
         c, method = self.catalog, self.catalog.methods[id]
         code = self.implementations.get(id)
+    def cost_table(self) -> Page:
+        """Time of the matching methods by width, each beside weight matching."""
+        rows = [row for row in self.costs["rows"] if row["method"] in self.catalog.methods]
+        reference = next(row["seconds"] for row in rows if row["method"] == "weight_matching")
+        shown = [{**row, "cells": figures.costs(row["seconds"], reference, len(self.costs["widths"]))} for row in rows]
+        return self.render("cost.md.j2", "catalog/cost-of-matching.md", widths=self.costs["widths"], rows=shown, costs=self.costs)
+
         related: dict[str, dict[str, str | None]] = defaultdict(dict)
         for link in method.related:
             related[HOW[link.how]][link.method] = link.note
@@ -241,6 +263,10 @@ class Pages:
             introduced_by=method.introduced_by if paper else None,
             papers=[other for other in method.papers if other in c.papers],
             resources=[other for other in c.resources_by_method.get(id, []) if other in c.resources],
+            run=self.runs.get(id),
+            picture=figures.svg(self.runs[id]) if id in self.runs else None,
+            tables=figures.tables(self.runs[id]) if id in self.runs else [],
+            costs=any(row["method"] == id for row in self.costs.get("rows", [])),
             bibtex=self.bibtex(paper) if paper else None,
             software=_software(id, code) if code else None,
         )

@@ -41,7 +41,7 @@ def transport_plan(cost: Tensor, *, reg: float = 0.0) -> Tensor:
     matrix = cost.detach().double().cpu().contiguous()
     rows, columns = torch.full((n,), 1 / n, dtype=torch.float64), torch.full((m,), 1 / m, dtype=torch.float64)
     if reg == 0:
-        plan = ot.emd(rows, columns, matrix)
+        plan = ot.emd(rows, columns, matrix, numItermax=100 * n * m + 10_000)  # POT's 100,000 stop short from about 2,000 units on
     else:
         plan = ot.sinkhorn(rows, columns, matrix, reg, method="sinkhorn_log", numItermax=2000, warn=False)
     return plan.to(cost.device)

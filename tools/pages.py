@@ -16,10 +16,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from tools import escape, figures, records
+from tools import escape, figures, metadata, records
 from tools.bibtex import bibtex_entry
 from tools.catalog import Catalog, CatalogError
 from tools.docstrings import Implementation, read_implementation, read_introduction
+from tools.exporting import downloads
 from tools.records import Entry, Method, Paper
 
 SAFE_ID = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*){0,2}")
@@ -52,9 +53,9 @@ class Pages:
         yield self.home()
         yield self.method_table()
         yield self.parity_table()
-        yield from map(self.method, sorted(self.catalog.methods))
         if self.costs:
             yield self.cost_table()
+        yield from map(self.method, sorted(self.catalog.methods))
         yield self.paper_index()
         yield from map(self.paper, sorted(self.catalog.papers))
         yield from self.years()
@@ -65,6 +66,8 @@ class Pages:
         yield from self.reading_lists()
         yield from self.codebases()
         yield from self.resources()
+        yield self.downloads()
+        yield from downloads.files(self.catalog)
 
     def render(self, template: str, path: str, **values: object) -> Page:
         return path, self.env.get_template(template).render(at=Here(self, path), **values)
@@ -122,9 +125,6 @@ class Pages:
         return [row for row in rows if row["method"] in self.catalog.methods]
 
     @cached_property
-    def places_in_lists(self) -> dict[tuple[str, str], list[tuple[str, int, str]]]:
-        """(kind, id) -> (reading list, number of its section, heading)."""
-    @cached_property
     def runs(self) -> dict[str, dict]:
         """What the figures measured on the toy zoo, by method."""
         return figures.load(self.catalog.root / "docs" / "figures" / "data")
@@ -135,6 +135,9 @@ class Pages:
         file = self.catalog.root / "docs" / "figures" / "cost_of_matching.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
+    @cached_property
+    def places_in_lists(self) -> dict[tuple[str, str], list[tuple[str, int, str]]]:
+        """(kind, id) -> (reading list, number of its section, heading)."""
         found: dict[tuple[str, str], dict[tuple[str, int, str], None]] = defaultdict(dict)
         for list_id, reading_list in sorted(self.catalog.reading_lists.items()):
             for number, section in enumerate(reading_list.sections, start=1):
@@ -232,9 +235,6 @@ class Pages:
             methods=len({row["method"] for row in self.parity}),
         )
 
-    def method(self, id: str) -> Page:
-        c, method = self.catalog, self.catalog.methods[id]
-        code = self.implementations.get(id)
     def cost_table(self) -> Page:
         """Time of the matching methods by width, each beside weight matching."""
         rows = [row for row in self.costs["rows"] if row["method"] in self.catalog.methods]
@@ -242,6 +242,9 @@ class Pages:
         shown = [{**row, "cells": figures.costs(row["seconds"], reference, len(self.costs["widths"]))} for row in rows]
         return self.render("cost.md.j2", "catalog/cost-of-matching.md", widths=self.costs["widths"], rows=shown, costs=self.costs)
 
+    def method(self, id: str) -> Page:
+        c, method = self.catalog, self.catalog.methods[id]
+        code = self.implementations.get(id)
         related: dict[str, dict[str, str | None]] = defaultdict(dict)
         for link in method.related:
             related[HOW[link.how]][link.method] = link.note
@@ -253,20 +256,21 @@ class Pages:
         return self.render(
             "method.md.j2",
             f"catalog/methods/{id}.md",
+            head=_front_matter(self._head(method.name, method.summary, paper, method if code else None)),
             method=method,
             chapter=self.chapter(id),
             glance=_glance(method),
             code=code,
             imports=f"import torch\n\nfrom {code.path[:-3].replace('/', '.')} import {id}\n\n" if code else "",
             parity=[row for row in self.parity if row["method"] == id],
-            related={how: list(links.items()) for how, links in related.items()},
-            introduced_by=method.introduced_by if paper else None,
-            papers=[other for other in method.papers if other in c.papers],
-            resources=[other for other in c.resources_by_method.get(id, []) if other in c.resources],
             run=self.runs.get(id),
             picture=figures.svg(self.runs[id]) if id in self.runs else None,
             tables=figures.tables(self.runs[id]) if id in self.runs else [],
             costs=any(row["method"] == id for row in self.costs.get("rows", [])),
+            related={how: list(links.items()) for how, links in related.items()},
+            introduced_by=method.introduced_by if paper else None,
+            papers=[other for other in method.papers if other in c.papers],
+            resources=[other for other in c.resources_by_method.get(id, []) if other in c.resources],
             bibtex=self.bibtex(paper) if paper else None,
             software=_software(id, code) if code else None,
         )
@@ -285,7 +289,7 @@ class Pages:
             "paper.md.j2",
             f"catalog/papers/{id}.md",
             paper=paper,
-            citation=_front_matter(self._citation(paper)),
+            head=_front_matter(self._head(paper.title, paper.summary, paper)),
             places=_places(paper),
             introduces=introduces,
             discusses=[method for method in methods if method not in introduces],
@@ -296,19 +300,12 @@ class Pages:
             related=self.related_papers[id],
         )
 
-    def _citation(self, paper: Paper) -> dict[str, object]:
-        """What reference managers read from a page: Highwire names, printed as citation_<key>."""
-        venue = self.catalog.venues.get(paper.venue)
-        journal = venue is not None and venue.kind == "journal"
-        found = {
-            "title": paper.title,
-            "author": list(paper.authors),
-            "publication_date": str(paper.year),
-            "journal_title" if journal else "conference_title": venue.name if venue else None,
-            "doi": paper.doi,
-            "arxiv_id": paper.arxiv,
-        }
-        return {key: value for key, value in found.items() if value}
+    def _head(self, title: str, summary: str, paper: Paper | None, method: Method | None = None) -> dict[str, object]:
+        """What other programs read from a page: of a paper, or of a method and the paper that introduced it."""
+        venue = self.catalog.venues.get(paper.venue) if paper else None
+        linked = metadata.software(method, paper, venue) if method else metadata.article(paper, venue) if paper else None
+        citation = metadata.citation(paper, venue) if paper else {}
+        return {"citation": citation, "social": metadata.social(title, summary), "linked": linked}
 
     def years(self) -> Iterator[Page]:
         for year, ids in self.papers_by_year.items():
@@ -412,11 +409,18 @@ class Pages:
             sections = [
                 {**dict(section), "hashes": Markup("#" * min(6, section.level - shallowest + 2))} for section in reading_list.sections
             ]
-            yield self.render("reading_list.md.j2", f"catalog/reading_lists/{id}.md", list=reading_list, sections=sections)
+            bib = downloads.of_list(id)
+            yield self.render("reading_list.md.j2", f"catalog/reading_lists/{id}.md", list=reading_list, sections=sections, bib=bib)
             count = sum(len(section.entries) for section in reading_list.sections)
             rows.append((here.link("reading_lists", id), reading_list.summary, count))
         about = "Curated lists in their own order, with their marks and keywords. What was wrong in them is corrected beside the entry."
         yield self.render("groups.md.j2", here.path, title="Reading lists", about=about, groups=[(None, rows)])
+
+    def downloads(self) -> Page:
+        ids = sorted(self.catalog.reading_lists)
+        lists = [(id, downloads.of_list(id), downloads.count(self.catalog, id)) for id in ids]
+        files = [(path, what) for _, path, what in downloads.FILES]
+        return self.render("downloads.md.j2", f"{downloads.FOLDER}/index.md", files=files, lists=lists)
 
     # --- code and resources ---
 

@@ -1,0 +1,648 @@
+"""Read a list in Markdown: headings, bullets, tables and their entries, with the line of each, and what is broken in it.
+
+Two steps: the text becomes blocks (headings, rows, bullets with what is indented below them, paragraphs), each with its
+line; then blocks become items. Nothing here knows the catalog.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
+
+from tools.importing.inline import _CODE, _HIDDEN, Part, parts, unmarked
+from tools.importing.items import (
+    LONGEST_TITLE,
+    Document,
+    Heading,
+    Item,
+    Link,
+    arxiv_id,
+    clean,
+    doi_of,
+    is_paper_link,
+    openreview_id,
+    repository,
+    shown,
+)
+
+LONGEST_LINE = 20_000
+SUGGESTIONS = 100  # looking for the nearest anchor costs time; past this many only the place is named
+
+
+@dataclass
+class Bullet:
+    line: int
+    indent: int
+    text: str
+    children: list[Bullet] = field(default_factory=list)
+
+
+@dataclass
+class Row:
+    line: int
+    cells: list[str]
+
+
+@dataclass
+class Table:
+    line: int
+    header: list[str]
+    rows: list[Row]
+
+
+@dataclass
+class Paragraph:
+    line: int
+    text: str
+
+
+Block = Heading | Bullet | Table | Paragraph
+
+
+def read(text: str) -> Document:
+    document = Document()
+    lines = _lines(text, document)
+    references = dict(_references(lines))
+    blocks = list(_blocks(lines, document))
+    _Reader(document, references).read(blocks)
+    _broken_marks(lines, document)
+    _headings(document)
+    _anchors(lines, references, document)
+    document.findings.sort()
+    return document
+
+
+# --- lines ------------------------------------------------------------------------------------------------------
+
+
+def _lines(text: str, document: Document) -> list[str]:
+    """The lines without front matter, comments, code blocks and control characters; what is left out leaves its line."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    fence, comment, front = "", False, bool(lines) and lines[0].strip() == "---" and "---" in (line.strip() for line in lines[1:60])
+    for index, line in enumerate(lines):
+        if len(line) > LONGEST_LINE:
+            document.say(index + 1, "markdown", f"a line of {len(line)} characters", f"split it; only {LONGEST_LINE} were read")
+            line = line[:LONGEST_LINE]
+        line = line.expandtabs(4)
+        if bad := next((c for c in line if not c.isprintable() and c not in "\u00a0\u3000\u2028\u200b\u200d\ufeff\u00ad"), None):
+            document.say(index + 1, "markdown", f"control character U+{ord(bad):04X}", "delete it")
+        line = "".join(c if c.isprintable() else " " for c in line)
+        if front:
+            front = index == 0 or line.strip() != "---"
+            lines[index] = ""
+            continue
+        stripped = line.lstrip()
+        if fence:
+            fence = "" if stripped.startswith(fence) and not stripped.strip(fence[0] + " ") else fence
+            lines[index] = ""
+            continue
+        if not comment and (mark := re.match(r"(`{3,}|~{3,})", stripped)) and mark[0] not in stripped[len(mark[0]) :]:
+            fence, lines[index] = mark[0], ""
+            continue
+        lines[index], comment = _without_comments(line, comment)
+    return lines
+
+
+def _without_comments(line: str, inside: bool) -> tuple[str, bool]:
+    kept, position = [], 0
+    while position < len(line):
+        mark = line.find("-->" if inside else "<!--", position)
+        if mark < 0:
+            if not inside:
+                kept.append(line[position:])
+            return "".join(kept), inside
+        if not inside:
+            kept.append(line[position:mark])
+        position, inside = mark + (3 if inside else 4), not inside
+    return "".join(kept), inside
+
+
+def _references(lines: list[str]):
+    for index, line in enumerate(lines):
+        if match := re.fullmatch(r" {0,3}\[([^\[\]]{1,100})\]:\s+<?(\S+?)>?(\s+[\"'(].*)?\s*", line):
+            yield match[1].lower(), match[2]
+            lines[index] = ""
+
+
+# --- blocks -----------------------------------------------------------------------------------------------------
+
+_ATX = re.compile(r" {0,3}(#{1,6})(?:\s+(.*))?")
+_BULLET = re.compile(r"(\s*)([-*+]|\d{1,9}[.)])(?:\s+(.*))?")
+_RULE = re.compile(r" {0,3}([-*_])\s*(?:\1\s*){2,}")
+
+
+def _blocks(lines: list[str], document: Document):
+    index, stack, previous = 0, [], None  # the bullets that are open, and the block before
+    parents: list[tuple[int, int]] = []  # (level, index) of the headings that are open
+    blank = True
+    while index < len(lines):
+        line, number = lines[index], index + 1
+        index += 1
+        if not line.strip():
+            blank = True
+            continue
+        match = _ATX.fullmatch(line) or (blank and re.fullmatch(r"(#{2,6})([^#\s].*)", line))
+        setext = _setext(lines, index - 1) if blank and not match else 0
+        if match or setext:
+            level = setext or len(match[1])
+            text = line if setext else match[2] or ""
+            if not setext and match.re is not _ATX:
+                document.say(number, "markdown", f"no space behind {match[1]}", f"write {match[1]} {shown(text)[1:-1]}")
+            text = clean(unmarked("".join(part.text for part in parts(re.sub(r" #+$", "", " ".join(text.split()))))))
+            while parents and parents[-1][0] >= level:
+                parents.pop()
+            heading = Heading(number, level, text, parents[-1][1] if parents else None)
+            parents.append((level, len(document.headings)))
+            document.headings.append(heading)
+            index += bool(setext)
+            stack, previous = [], heading
+            yield heading
+        elif _RULE.fullmatch(line):
+            stack, previous = [], None
+        elif "|" in line and index < len(lines) and _is_delimiter(lines[index]):
+            previous = Table(number, _cells(line), [])
+            stack = []
+            index += 1
+            while index < len(lines) and "|" in lines[index] and not _ATX.fullmatch(lines[index]):
+                previous.rows.append(Row(index + 1, _cells(lines[index])))
+                index += 1
+            yield previous
+        elif match := _BULLET.fullmatch(line):
+            indent = len(match[1])
+            while stack and stack[-1].indent >= indent:
+                stack.pop()
+            bullet = Bullet(number, indent, match[3] or "")
+            if stack:
+                stack[-1].children.append(bullet)
+            elif indent < 4 or not isinstance(previous, Paragraph):
+                yield bullet
+            else:
+                bullet.indent = indent  # below an indented note: belongs to it
+            if stack or indent < 4 or not isinstance(previous, Paragraph):
+                stack.append(bullet)
+                previous = bullet
+        elif stack and (not blank or len(line) - len(line.lstrip()) > stack[0].indent):
+            while len(stack) > 1 and blank and len(line) - len(line.lstrip()) <= stack[-1].indent:
+                stack.pop()
+            stack[-1].text += "\n" + line.strip()
+        elif isinstance(previous, Paragraph) and not blank:
+            previous.text += "\n" + line.strip()
+        else:
+            stack, previous = [], Paragraph(number, line.strip())
+            yield previous
+        blank = False
+
+
+def _setext(lines: list[str], index: int) -> int:
+    """The level of the heading that `===` or `---` below a line makes."""
+    below = lines[index + 1].strip() if index + 1 < len(lines) else ""
+    if len(below) < 3 or set(below) not in ({"="}, {"-"}) or _BULLET.fullmatch(lines[index]) or "|" in lines[index]:
+        return 0
+    return 1 if below[0] == "=" else 2
+
+
+def _is_delimiter(line: str) -> bool:
+    cells = _cells(line)
+    return "|" in line and all(re.fullmatch(r":?-+:?", cell) for cell in cells)
+
+
+def _cells(line: str) -> list[str]:
+    line = _CODE.sub(lambda m: m[0].translate(_HIDDEN), line.strip())
+    cells = re.split(r"(?<!\\)\|", line)
+    cells = cells[1:] if not cells[0].strip() else cells
+    cells = cells[:-1] if cells and not cells[-1].strip() and line.endswith("|") else cells
+    return [cell.strip().replace("\\|", "|") for cell in cells]
+
+
+# --- from blocks to items ---------------------------------------------------------------------------------------
+
+GENERIC = set(
+    "paper papers pdf arxiv link links abs abstract html openreview proceedings doi url page here read full text version preprint "
+    "code github official repo repository implementation project homepage home website site pytorch tensorflow jax unofficial source "
+    "dataset data datasets models model demo video slides blog poster bibtex cite colab notebook supplementary supp appendix star stars "
+    "simple hugging huggingface hf weights checkpoints talk youtube twitter the and of acl anthology download webpage web gitlab".split()
+)
+CODE_WORDS = set("code github repo repository implementation official codebase pytorch tensorflow jax gitlab unofficial source".split())
+OTHER_WORDS = set("dataset data datasets models demo video slides blog poster bibtex cite colab notebook hugging huggingface hf talk".split())
+KEYS = {
+    "code": "code github repo repository official implementation codebase",
+    "keywords": "keyword keywords tags tag",
+    "pub": "venue publication publisher published conference journal pub date",
+    "authors": "author authors by",
+    "paper": "paper pdf arxiv link url",
+    "other": "task tasks tldr abstract note summary notes description env environment experiment dataset datasets",
+}
+COLUMNS = {
+    "title": "title",
+    "code": "code github repo repository implementation codebase",
+    "pub": "pub publication venue conference journal published publisher where",
+    "date": "date year time",
+    "authors": "author authors",
+    "link": "link links pdf url arxiv",
+    "title or link": "paper papers name method work reference",
+}
+_MONTHS = r"jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec"
+_DATED = re.compile(r"^[A-Za-z][\w .,&'’()*/-]{0,60}?['’ ]?(?:(?:19|20)?\d\d)(?:[ ,-]+(?:spotlight|oral|poster|workshop|findings|best paper)[\w ]*)?$", re.I)
+
+
+def _is_date_or_venue(text: str) -> bool:
+    """Whether a tag such as ICLR23, NeurIPS 2024 or arXiv 24.05 says where a work appeared."""
+    text = text.strip(" *_[]()")
+    return len(text) <= 70 and bool(_DATED.match(text) or re.fullmatch(r"(?i)arxiv[ ,]*(\d\d[./]\d\d)?", text))
+
+
+def _words(label: str) -> set[str]:
+    return set(re.findall(r"[^\W\d_]+", label.casefold()))
+
+
+def _is_generic(part: Part) -> bool:
+    """Whether a label only says what kind of link it is."""
+    label = unmarked(part.text).strip("[]() ")
+    words = _words(label) | set(re.findall(r"[a-z]+", " ".join(re.findall(r":([\w-]+):", part.text)).lower()))
+    return part.image or words <= GENERIC or not words or (len(words) <= 4 and _is_date_or_venue(label))
+
+
+def _is_code(part: Part) -> bool:
+    words = _words(unmarked(part.text)) | _words(" ".join(re.findall(r":([\w-]+):", part.text)))
+    if words & OTHER_WORDS:
+        return False
+    return bool(words & CODE_WORDS) or (repository(part.url) is not None and not is_paper_link(part.url))
+
+
+class _Reader:
+    def __init__(self, document: Document, references: dict[str, str]):
+        self.document, self.references = document, references
+        self.heading: int | None = None
+        self.said: set[int] = set()  # headings with something below them
+
+    def read(self, blocks: list[Block]) -> None:
+        seen = -1
+        for block in blocks:
+            if isinstance(block, Heading):
+                seen += 1
+                self.heading = seen
+            elif isinstance(block, Table):
+                self.table(block)
+            elif isinstance(block, Bullet):
+                self.bullet(block, self.heading, 0)
+            else:
+                self.paragraph(block)
+        self.empty_sections()
+
+    def parts(self, text: str, line: int) -> list[Part]:
+        found = parts(text, self.references)
+        for part in found:
+            if part.url is None:
+                continue
+            if not part.target and not part.image:
+                self.document.say(line, "markdown", f"the link {shown(part.text, 50)} leads nowhere", "give it an address or delete it")
+            if part.text != part.text.strip():
+                self.document.say(line, "markdown", f"space at the edge of the link text {shown(part.text, 50)}", "delete it")
+            if part.url.startswith("http://") and (is_paper_link(part.url) or repository(part.url)):
+                self.document.say(line, "markdown", f"{shown(part.url)} is an http link", "write https")
+        return [changed(part, url=None, text=part.text) if part.url is not None and not part.target else part for part in found]
+
+    # --- tables
+
+    def table(self, table: Table) -> None:
+        names = [unmarked(cell) for cell in table.header]
+        roles = _roles(names)
+        for row in table.rows:
+            if not any(cell.strip() for cell in row.cells):
+                self.document.say(row.line, "markdown", "a blank row in the table", "delete it")
+                continue
+            if len(row.cells) > len(names):
+                what = f"a row of {len(row.cells)} cells in a table of {len(names)}"
+                self.document.say(row.line, "markdown", what, "what is too much is not shown: mend the row")
+            self.said.add(-1 if self.heading is None else self.heading)
+            self.row(row, roles)
+
+    def row(self, row: Row, roles: dict[str, int]) -> None:
+        cells = {role: row.cells[at] if at < len(row.cells) else "" for role, at in roles.items()}
+        found = {role: self.parts(cell, row.line) for role, cell in cells.items()}
+        title = found.get("title", [])
+        item = _entry(title, row.line) or Item(row.line, _title(cells.get("title", "")))
+        if not item.title:
+            return
+        item.links += [Link(part.text, part.url, row.line) for part in found.get("link", []) if part.url and not _is_code(part)]
+        code = found.get("code", [])
+        item.code += [Link(part.text, part.url, row.line) for part in code + found.get("link", []) if part.url and (part in code or _is_code(part))]
+        if not any(part.url for part in code):
+            item.code_text = clean(unmarked("".join(part.text for part in code))).strip("-–—/ ")
+        pubs = [unmarked("".join(part.text for part in found.get(role, []))) for role in ("pub", "date")]
+        item.pub = clean(" ".join(text for text in pubs if text)).strip("-–—/ ") or item.pub
+        item.authors = item.authors or _authors(unmarked("".join(part.text for part in found.get("authors", []))))
+        item.cells = frozenset(role for role in ("code", "pub") if role in roles or (role == "pub" and "date" in roles))
+        self.add(item, self.heading, " ".join(row.cells))
+
+    # --- bullets
+
+    def bullet(self, bullet: Bullet, heading: int | None, depth: int) -> None:
+        found = self.parts(bullet.text, bullet.line)
+        if bullet.text.strip():
+            self.said.add(-1 if heading is None else heading)
+        if all(part.url is None or part.url.startswith("#") for part in found) and any(part.url for part in found):
+            for child in bullet.children[:500] if depth < 30 else []:
+                self.bullet(child, heading, depth + 1)
+            return  # an entry of a table of contents
+        item = _entry(found, bullet.line)
+        if item is None:
+            if bullet.children and depth < 6:
+                below = self.bullet_heading(bullet, found, heading, depth)
+                for child in bullet.children:
+                    self.bullet(child, below, depth + 1)
+            return
+        later = []
+        for child in bullet.children:
+            if not self.attribute(item, child):
+                later.append(child)
+        self.add(item, heading, " ".join([bullet.text, *(child.text for child in bullet.children)]))
+        for child in later if depth < 30 else []:
+            self.bullet(child, heading, depth + 1)
+
+    def bullet_heading(self, bullet: Bullet, found: list[Part], heading: int | None, depth: int) -> int:
+        """A bullet without a link that has bullets below it is a heading of the list."""
+        text = clean(unmarked("".join(part.text for part in found))).rstrip(":")
+        level = min(6, (self.document.headings[heading].level if heading is not None else 0) + 1)
+        self.document.headings.append(Heading(bullet.line, level, text, heading))
+        self.said.add(len(self.document.headings) - 1)
+        return len(self.document.headings) - 1
+
+    def attribute(self, item: Item, child: Bullet) -> bool:
+        """Take what a bullet below an entry says about it; false where it is an entry of its own."""
+        key, colon, _ = child.text.partition(":")
+        words = _words(unmarked(key)) if colon and len(key) < 40 else set()
+        role = next((role for role, names in KEYS.items() if words and words <= set(names.split())), None)
+        found = self.parts(child.text, child.line)
+        plain = clean(unmarked("".join(part.text for part in found if part.url is None)))
+        links = [Link(part.text, part.url, child.line) for part in found if part.url and not part.image]
+        value = plain.partition(":")[2].strip() if role else plain
+        if role == "code":
+            item.code += links
+        elif role == "keywords":
+            item.keywords += [word.strip() for word in value.split(",") if word.strip()]
+        elif role == "pub":
+            item.pub, item.pub_line = value or item.pub, child.line
+        elif role == "paper":
+            item.links += [link for link in links if not repository(link.url)]
+        elif role == "authors":
+            item.authors = item.authors or _authors(value)
+        elif role is None and not links:
+            if _is_date_or_venue(plain):
+                item.pub, item.pub_line = item.pub or plain, child.line
+            else:
+                item.authors = item.authors or _authors(plain)
+        elif role is None:
+            if found and found[0].url and is_paper_link(found[0].url) and not _is_generic(found[0]):
+                return False
+            item.code += [link for part, link in zip([p for p in found if p.url and not p.image], links) if _is_code(part)]
+            item.links += [link for link in links if is_paper_link(link.url)]
+        return True
+
+    # --- paragraphs
+
+    def paragraph(self, paragraph: Paragraph) -> None:
+        self.said.add(-1 if self.heading is None else self.heading)
+        for offset, text in enumerate(paragraph.text.split("\n")):
+            found = self.parts(text, paragraph.line + offset)
+            papers = [part for part in found if part.url and is_paper_link(part.url)]
+            lead = next((part for part in found if part.url or part.text.strip()), None)
+            whole = "".join(part.text for part in found if not part.url)
+            for bracket in re.findall(r"\[([^\[\]]{20,200})\]", whole):
+                if len(bracket.split()) > 3:
+                    mend = "link it or delete the brackets"
+                    self.document.say(paragraph.line + offset, "markdown", f"{shown(bracket)} in brackets is no link", mend)
+            entry = papers and (
+                (lead in papers and len(_words(lead.text)) > 2) or (_is_generic(papers[0]) and (len(whole) < 250 and len(_words(whole)) > 3))
+            )
+            if entry and (item := _entry(found, paragraph.line + offset)):
+                self.add(item, self.heading, text)
+
+    # --- all of them
+
+    def add(self, item: Item, heading: int | None, text: str) -> None:
+        paper = bool(item.url and is_paper_link(item.url)) or any(is_paper_link(link.url) for link in item.links)
+        if item.url:
+            text = ""  # ids of other works may stand in what is said about it
+        if not paper and not item.pub and not (arxiv_id(text) or openreview_id(text) or doi_of(text)):
+            first = item.url or (item.code[0].url if item.code else None)
+            if item.url is None and item.code:
+                item.url = item.code[0].url
+            item.category = "project" if first and repository(first) else "resource" if first else "paper"
+        elif item.url is None and item.code and not item.links and not paper and not re.search(r"\d", item.pub):
+            item.category, item.url = "project", item.code[0].url
+        if match := re.match(r"\(\d{1,4}\+?\) ", item.title):
+            what = f"the label begins with a count of notifications, {match[0].strip()}"
+            self.document.say(item.line, "label", what, f"write {shown(item.title[match.end() :])}")
+            item.title = item.title[match.end() :]
+        item.heading, item.text = heading, text[:2000]
+        item.__post_init__()
+        self.document.items.append(item)
+
+    def empty_sections(self) -> None:
+        document = self.document
+        inner = {heading.parent for heading in document.headings}
+        for index, heading in enumerate(document.headings):
+            if index not in inner and index not in self.said:
+                document.say(heading.line, "section", f"the section {shown(heading.text)} is empty", "fill it or delete its heading")
+
+
+def _roles(names: list[str]) -> dict[str, int]:
+    roles: dict[str, int] = {}
+    for at, name in enumerate(names):
+        words = _words(name)
+        for role, known in COLUMNS.items():
+            if words & set(known.split()) and role not in roles:
+                roles[role] = at
+                break
+    either = roles.pop("title or link", None)
+    if either is not None:
+        roles.setdefault("link" if "title" in roles else "title", either)
+    roles.setdefault("title", next((at for at in range(len(names)) if at not in roles.values()), 0))
+    return roles
+
+
+_QUOTED = re.compile(r"[“\"]([^“”\"]{12,300})[”\"]")
+_TAGS = re.compile(r"^\s*(?:[\[(【]([^\[\]()【】]{1,60})[\])】]|\*\*([^*\[\]]{1,40})\*\*(?=\s*[\[:]))[\s:,-]*")
+
+
+def _entry(found: list[Part], line: int) -> Item | None:
+    """The item that inline text describes: a title, where it leads, code, where and when it appeared."""
+    links = [part for part in found if part.url and not part.url.startswith(("#", "mailto:"))]
+    plain = " ".join(part.text for part in found if part.url is None)
+    quoted = _QUOTED.search(plain)
+    pub, url, title = "", None, ""
+    if quoted and len(_words(quoted[1])) >= 3:
+        title = quoted[1]
+        behind = " ".join(part.text for part in found)
+        pub = behind[behind.find(quoted[1]) + len(quoted[1]) :].strip(" ”\",.")[:200]
+        papers = [part for part in links if is_paper_link(part.url)]
+        url = papers[0].url if papers else None
+        authors = _authors(unmarked(plain[: quoted.start()]))
+    else:
+        named = [part for part in links if not _is_generic(part) and part.text.strip()]
+        chosen = next((part for part in named if is_paper_link(part.url)), None) or next(iter(named), None)
+        authors = []
+        if chosen is not None and repository(chosen.url) and _text_title(found) and any(is_paper_link(part.url) for part in links):
+            chosen = None  # "TITLE [Paper](..) [Name](repository)"
+        if chosen is not None:
+            title, url = chosen.text, chosen.url
+        elif links:
+            title = _text_title(found)
+            papers = [part for part in links if not _is_code(part) and not part.image]
+            url = next((part.url for part in papers if is_paper_link(part.url)), None)
+            if url is None and papers and not _words(papers[0].text) & OTHER_WORDS:
+                url = papers[0].url
+        elif (ids := arxiv_id(plain) or doi_of(plain)) or _is_date_or_venue((_TAGS.match(plain) or ["", ""])[1] or ""):
+            title = _text_title(found)
+            url = f"https://arxiv.org/abs/{ids}" if ids and arxiv_id(plain) else None
+        if not pub:
+            pub = _venue_tag(found)
+    if not _words(title):
+        return None
+    code = [Link(part.text, part.url, line) for part in links if part.url != url and not part.image and _is_code(part)]
+    rest = [part for part in links if part.url != url and not _is_code(part) and is_paper_link(part.url)]
+    item = Item(line, _title(title), url, [Link(part.text, part.url, line) for part in rest], code, pub=pub, authors=authors)
+    return item if item.title else None
+
+
+def _venue_tag(found: list[Part]) -> str:
+    """The first bracketed, bold or slanted piece, or label, that says where the work appeared."""
+    for part in found:
+        if part.url is not None and _is_date_or_venue(unmarked(part.text)):
+            return clean(unmarked(part.text).strip("[]() "))
+        for match in re.finditer(r"[\[(【]([^\[\]()【】]{3,60})[\])】]|\*{1,2}([^*]{3,60})\*{1,2}|_([^_]{3,60})_", part.text if part.url is None else ""):
+            text = match[1] or match[2] or match[3]
+            if _is_date_or_venue(text):
+                return clean(unmarked(text))
+    return ""
+
+
+def _text_title(found: list[Part]) -> str:
+    """The title where it is plain text beside the links."""
+    text = " ".join(part.text for part in found if part.url is None)
+    for bold in re.findall(r"\*\*([^*]{10,300})\*\*", text):
+        if len(_words(bold)) > 2 and not _is_date_or_venue(bold):
+            return bold
+    while match := _TAGS.match(text):
+        text = text[match.end() :]
+    text = re.sub(r"[\[(]\s*[|,/]*\s*[\])]", " ", text)
+    return text.rstrip(" \n\u00a0|:,;.[](){}–—-")
+
+
+def _title(text: str) -> str:
+    """A title without what sites and lists put around it."""
+    text = clean(unmarked(text))
+    text = re.sub(r"^\[?(?:arxiv:?\s?)?\d{4}\.\d{4,5}(?:v\d+)?\]?\s*[:.-]?\s*", "", text, flags=re.I)
+    text = re.sub(r"^\W*Paper page\s*[-–—:]\s*", "", text, flags=re.I)
+    text = re.sub(r"\s*\((?:[a-z0-9-]+\.)+[a-z]{2,8}\)$", "", text, flags=re.I)
+    text = re.sub(r"^[^\w“\"'$\[({¿¡]+", "", text)
+    while match := re.match(r"^[\[【]([^\[\]【】]{2,60})[\]】]\s*", text):
+        if not _is_date_or_venue(match[1]):
+            break
+        text = text[match.end() :]
+    if re.fullmatch(r"[\[(“\"].*[\])”\"]", text) and len(text) < 300:
+        text = text[1:-1]
+    return text.rstrip(" .,;:|").strip()[:LONGEST_TITLE] if not text.endswith("...") else text[:LONGEST_TITLE]
+
+
+def _authors(text: str) -> list[str]:
+    """Names from "A. One, B. Two, and C. Three"; none where the text is something else."""
+    text = clean(text).strip(" .,")
+    names = [re.sub(r"^(and|&)\s+|\.\.\.$|\s+et al\.?$", "", name.strip()).strip() for name in re.split(r",|;|\s+and\s+|\s+&\s+", text[:3000])]
+    names = [name for name in names if name and name.lower() not in ("et al", "et al.", "others")]
+    if not names or not all(len(name.split()) <= 6 and name[0].isupper() and len(name) <= 60 for name in names):
+        return []
+    return names if len(names) > 1 or 2 <= len(names[0].split()) <= 4 else []
+
+
+# --- broken Markdown --------------------------------------------------------------------------------------------
+
+
+def _broken_marks(lines: list[str], document: Document) -> None:
+    for number, line in enumerate(lines, 1):
+        if "**" not in line:
+            continue
+        line = _CODE.sub(" ", line)
+        if _RULE.fullmatch(line):
+            continue
+        for cell in re.split(r"(?<!\\)\|", line):
+            pieces = re.split(r"(?<!\\)\*{2}(?!\*)", cell)
+            for inside in pieces[1::2] if len(pieces) % 2 else []:
+                if inside.strip() and inside != inside.strip():
+                    mend = f"write **{inside.strip()[:60]}**"
+                    document.say(number, "markdown", f"a space inside the bold markers of {shown('**' + inside + '**', 60)}", mend)
+
+
+def _headings(document: Document) -> None:
+    """Levels that jump, headings and numbers used twice."""
+    before, seen, numbers = 0, {}, {}
+    written = [heading for heading in document.headings if heading.line]
+    for heading in sorted(written, key=lambda heading: heading.line):
+        if before and heading.level > before + 1:
+            what = f"the heading {shown(heading.text)} jumps from level {before} to level {heading.level}"
+            document.say(heading.line, "heading", what, f"write {'#' * (before + 1)}")
+        before = heading.level
+        key = (heading.parent, heading.text.casefold())
+        other = seen.setdefault(key, heading.line)
+        if other != heading.line:
+            what = f"the heading {shown(heading.text)} stands in line {other} too"
+            document.say(heading.line, "heading", what, "join the two sections or rename one")
+        elif match := re.match(r"\d+(\.\d+)*\.?(?=\s)", heading.text):
+            number = match[0].rstrip(".")
+            if len(number) < 4 or "." in number:
+                other = numbers.setdefault(number, heading.line)
+                if other != heading.line:
+                    document.say(heading.line, "heading", f"the number {number} stands in line {other} too", "number it anew")
+
+
+def _anchors(lines: list[str], references: dict[str, str], document: Document) -> None:
+    """Links within the page that lead nowhere, and sections that the table of contents leaves out."""
+    known: dict[str, int] = {}
+    used: Counter[str] = Counter()
+    for heading in sorted(document.headings, key=lambda heading: heading.line):
+        slug = _slug(heading.text)
+        name = f"{slug}-{used[slug]}" if used[slug] else slug
+        used[slug] += 1
+        known[name] = heading.line
+    for line in lines:
+        if "<" in line:
+            known |= {name: 0 for name in re.findall(r"<[a-z][^<>]{0,200}?\s(?:name|id)\s*=\s*[\"']?([^\"'\s<>]+)", line, re.I)}
+    linked: dict[str, int] = {}
+    left, shapes = SUGGESTIONS, [name[:80] for name in known if name]
+    close: dict[str, str] = {}  # anchors that lead nowhere -> the one that was meant
+    for number, line in enumerate(lines, 1):
+        if "#" not in line:
+            continue
+        for part in parts(line, references):
+            if part.url and part.url.startswith("#") and len(part.url) > 1:
+                anchor = part.url[1:]
+                linked.setdefault(anchor, number)
+                if anchor in known:
+                    continue
+                lower, slug, near = anchor.lower(), _slug(part.text), []
+                left -= 1
+                if lower in known or slug in known:
+                    near = [lower if lower in known else slug]
+                elif left > 0:
+                    near = difflib.get_close_matches(lower[:80], shapes, n=1) or difflib.get_close_matches(slug[:80], shapes, n=1)
+                close |= {anchor: near[0]} if near else {}
+                reason = " (anchors are in lower case)" if lower in known else ""
+                mend = f"write #{near[0]}{reason}" if near else "link a heading of the page or delete it"
+                document.say(number, "anchor", f"no heading has the anchor {shown(part.url, 70)}", mend)
+    listed = {known.get(close.get(anchor, anchor), 0) for anchor in linked}
+    if len(listed) < 4:
+        return
+    filled, names = {item.heading for item in document.items}, {line: name for name, line in known.items()}
+    for index, heading in enumerate(document.headings):
+        if index in filled and heading.line not in listed and heading.text:
+            what = f"the section {shown(heading.text)} is not in the table of contents"
+            document.say(heading.line, "anchor", what, f"add a link to #{names.get(heading.line, '')}")
+
+
+def _slug(text: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")

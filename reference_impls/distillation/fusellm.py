@@ -1,17 +1,18 @@
 r"""FuseLLM (wan2024fusellm).
 
-Language models of different vocabulary cannot be averaged, but on a given text each of them predicts every token, and predictions can
-be brought together. Every source's token distributions are translated to the target's tokens: the two token sequences are aligned
-with the least total edit distance, and each source token counts for the target token that is spelled most alike. For every text the
-distributions are fused, by taking those of the source that predicts the text best or a weighted mean, and the target model goes on
-training on the text itself and towards the fused distributions.
+Language models of different vocabulary cannot be averaged, but on a given text each of them predicts every token, and predictions
+can be brought together. Every source's token distributions are translated to the target's tokens: the two token sequences are
+aligned with the least total edit distance, and each source token counts for the target token that is spelled most alike. For
+every text the distributions are fused, by taking those of the source that predicts the text best or a weighted mean, and the
+target model goes on training on the text itself and towards the fused distributions.
 
-Notation: t a text of N target tokens; P_t the target's distributions, one row for each token after the first; P_t^j those of source j,
-aligned; Q_t the fused ones; CE_j the mean cross-entropy of source j on the text, in its own tokens; lambda the share of the
-language-model loss.
+Notation: t a text of N target tokens; P_t the target's distributions, one row for each token after the first; P_t^j those of
+source j, aligned; Q_t the fused ones; CE_j the mean cross-entropy of source j on the text, in its own tokens; lambda the share of
+the language-model loss.
 
-Departures: source tokens that map to one target token add their probabilities, so that rows stay distributions; the authors' code keeps
-the ten largest logits and, of those that share a target token, only the first. The formula of AvgCE's weights is the authors' code's.
+Departures: source tokens that map to one target token add their probabilities, so that rows stay distributions; the authors' code
+keeps the ten largest logits and, of those that share a target token, only the first. The formula of AvgCE's weights is the
+authors' code's.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def fusellm(
     r"""Train a language model on texts and towards the fused predictions of others.
 
     $$
-    \mathcal{L} = \lambda\, \mathcal{L}_{\mathrm{CLM}} + (1 - \lambda)\, \mathbb{E}_t\, \mathrm{KL}\big(Q_t \,\|\, P_t\big), \qquad
+    \mathcal{L} = \lambda\, \mathcal{L}_{\mathrm{CLM}} + (1 - \lambda)\, \mathbb{E}_t\, \mathrm{KL}\big(Q_t \,\|\, P_t\big),
     Q_t = \begin{cases} P_t^{j^*},\ \ j^* = \arg\min_j \mathrm{CE}_j & \text{MinCE} \\
     \sum_j w_j P_t^j,\ \ w = \mathrm{softmax}(e^{-\mathrm{CE}_1}, \dots, e^{-\mathrm{CE}_K}) & \text{AvgCE} \end{cases}
     $$
@@ -97,7 +98,7 @@ def fusellm(
     if fusion not in ("min_ce", "avg_ce") or match not in ("edit", "exact"):
         raise ValueError(f"fusion is {fusion!r} (min_ce, avg_ce) and match is {match!r} (edit, exact)")
     if not sources or len(sources) != len(source_tokenizers):
-        raise ValueError(f"received {len(sources)} sources and {len(source_tokenizers)} tokenizers; one for each source is needed")
+        raise ValueError(f"received {len(sources)} sources and {len(source_tokenizers)} tokenizers; one for each is needed")
     if not 0 <= lm_weight <= 1:
         raise ValueError(f"lm_weight is {lm_weight}; it must lie in [0, 1]")
     device = next(network.parameters()).device

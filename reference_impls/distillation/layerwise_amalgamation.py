@@ -1,16 +1,17 @@
 r"""Layer-wise knowledge amalgamation (shen2019amalgamating).
 
-Teachers of one architecture that know different classes are amalgamated into one student that knows them all, without labels. Layer by
-layer, the teachers' features of an input are put side by side and compressed by an auto-encoder into a feature as narrow as the
-student's layer; the student's layers are then trained one after another to produce these compact features. Its last layer learns the
-teachers' scores, side by side, as the scores of all classes together.
+Teachers of one architecture that know different classes are amalgamated into one student that knows them all, without labels.
+Layer by layer, the teachers' features of an input are put side by side and compressed by an auto-encoder into a feature as narrow
+as the student's layer; the student's layers are then trained one after another to produce these compact features. Its last layer
+learns the teachers' scores, side by side, as the scores of all classes together.
 
-Notation: F_k^l the features of teacher k after stage l, F_a^l = [F_1^l, ..., F_K^l] along the channels; E_l and D_l the encoder and
-decoder (1x1 convolutions; linear maps for flat features), G^l = E_l(F_a^l) the amalgamated feature; S_l stage l of the student.
+Notation: F_k^l the features of teacher k after stage l, F_a^l = [F_1^l, ..., F_K^l] along the channels; E_l and D_l the encoder
+and decoder (1x1 convolutions; linear maps for flat features), G^l = E_l(F_a^l) the amalgamated feature; S_l stage l of the
+student.
 
-Departures: whether a stage of the student is trained on the amalgamated feature before it or on the student's own is not confirmed;
-here the former is the default, followed by a joint training of all stages towards the scores (see `joint_steps`), which also has to
-make up for their differences.
+Departures: whether a stage of the student is trained on the amalgamated feature before it or on the student's own is not
+confirmed; here the former is the default, followed by a joint training of all stages towards the scores (see `joint_steps`),
+which also has to make up for their differences.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def layerwise_amalgamation(
     $$
 
     Args:
-        networks: the teachers, each a `Sequential` of the same number L of stages, the last of which gives the scores; the features
+        networks: the teachers, each a `Sequential` of the same number L of stages, the last of which gives the scores; the
+            features
             between are (n, units) or (n, channels, height, width).
         student: a `Sequential` of L stages with as many scores as all teachers together, in their order; its widths are the
             widths of the amalgamated features. A stage should end before its nonlinearity, as codes may be negative.
@@ -170,13 +172,14 @@ def _stages(network: nn.Sequential, x: Tensor) -> list[Tensor]:
     return outputs
 
 
-def _check(networks: Sequence[nn.Sequential], student: nn.Sequential, inputs: list[Tensor], order: str, stage_inputs: str) -> None:
+def _check(networks: Sequence[nn.Sequential], student: nn.Sequential, inputs: list[Tensor], order: str, stage_inputs: str):
     if not networks or not inputs:
         raise ValueError(f"received {len(networks)} teachers and {len(inputs)} batches; at least one of each is needed")
     if order not in ("direct", "incremental") or stage_inputs not in ("amalgamated", "student"):
         raise ValueError(f"order is {order!r} (direct, incremental), stage_inputs {stage_inputs!r} (amalgamated, student)")
     if any(len(network) != len(student) for network in networks):
-        raise ValueError(f"the teachers have {[len(n) for n in networks]} stages, the student {len(student)}; one number is needed")
+        stages = [len(network) for network in networks]
+        raise ValueError(f"the teachers have {stages} stages, the student {len(student)}; one number is needed")
     with torch.no_grad():
         scores, own = sum(network(inputs[0]).shape[1] for network in networks), student(inputs[0]).shape[1]
     if scores != own:

@@ -1,15 +1,16 @@
 r"""Branch-Train-Merge, ELMForest (li2022btm).
 
-A set of expert language models grows without any exchange between them while they train. Branch: a new expert starts from the seed
-model or, once there are experts, from their parameters averaged by how likely each of them finds the new domain. Train: it goes on on
-its own domain only. Merge: it joins the set. To answer, the experts' predictions are averaged with the probability that the text so far
-belongs to each one's domain, under a prior cached from a few texts; or their parameters are averaged into one model.
+A set of expert language models grows without any exchange between them while they train. Branch: a new expert starts from the
+seed model or, once there are experts, from their parameters averaged by how likely each of them finds the new domain. Train: it
+goes on on its own domain only. Merge: it joins the set. To answer, the experts' predictions are averaged with the probability
+that the text so far belongs to each one's domain, under a prior cached from a few texts; or their parameters are averaged into
+one model.
 
-Notation: p(x_t | x_<t, D = j) expert j's prediction, p(D = j) the prior over domains, p(D = j | x_<t) the posterior, alpha the rate of
-the moving average by which the prior is estimated.
+Notation: p(x_t | x_<t, D = j) expert j's prediction, p(D = j) the prior over domains, p(D = j | x_<t) the posterior, alpha the
+rate of the moving average by which the prior is estimated.
 
-Departures: as in the authors' code, the prior is the moving average of each text's posterior, averaged over its positions; the paper
-writes an exponentially decaying sum over texts. The compute split between seed model and experts is the caller's.
+Departures: as in the authors' code, the prior is the moving average of each text's posterior, averaged over its positions; the
+paper writes an exponentially decaying sum over texts. The compute split between seed model and experts is the caller's.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def branch_train_merge(
 
     $$
     \theta_{\text{new}} \leftarrow \sum_j p(D = j \mid \text{domain})\, \theta_j \ \text{ or }\ \theta_0, \qquad
-    p(x_t \mid x_{<t}) = \sum_j p(x_t \mid x_{<t}, D = j)\, \frac{p(x_{<t} \mid D = j)\, p(D = j)}{\sum_k p(x_{<t} \mid D = k)\, p(D = k)}
+    p(x_t \mid x_{<t}) = \sum_j p(x_t \mid x_{<t}, D = j)\,
+    \frac{p(x_{<t} \mid D = j)\, p(D = j)}{\sum_k p(x_{<t} \mid D = k)\, p(D = k)}
     $$
 
     Args:

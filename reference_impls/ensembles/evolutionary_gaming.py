@@ -1,17 +1,17 @@
 r"""PEG and the cross-reference scatter (zhai2023population).
 
-A population of different networks learns features of unlabelled images by turns of selection, reproduction, mutation and learning from
-one another. Selection is a cooperative game: each of a few slots in turn takes the network (or none) that makes the value of the whole
-set largest, until no slot wants to change. The value needs no labels: the set's joint features are clustered, an independent reference
-network is trained a little on the cluster labels, and they are good labels if its features of a cluster come to lie close together and
-far from the others: the cross-reference scatter.
+A population of different networks learns features of unlabelled images by turns of selection, reproduction, mutation and learning
+from one another. Selection is a cooperative game: each of a few slots in turn takes the network (or none) that makes the value of
+the whole set largest, until no slot wants to change. The value needs no labels: the set's joint features are clustered, an
+independent reference network is trained a little on the cluster labels, and they are good labels if its features of a cluster
+come to lie close together and far from the others: the cross-reference scatter.
 
 Notation: f_i the features of network i, normalised; S the set kept; y the cluster labels of the joint features; g the reference
 network; mu_c, mu the mean of its features in cluster c and of all, n_c the size of cluster c.
 
-Departures: mutual learning is by cross-entropy to the cluster labels and to the mean prediction of the other networks' moving averages;
-the triplet loss of person re-identification is left out. The reference is a perceptron with the same initial parameters at every
-evaluation. The game ends when all slots in a row keep their network (the authors' code: all but one).
+Departures: mutual learning is by cross-entropy to the cluster labels and to the mean prediction of the other networks' moving
+averages, without the triplet loss of re-identification. The reference is a perceptron that starts alike at every evaluation. The
+game ends when all slots in a row keep their network (the authors' code: all but one).
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def evolutionary_gaming(
 ) -> nn.Module:
     r"""Evolve a population of feature networks without labels and return the best set as one ensemble.
 
-    $$ S^* = \arg\max_{|S| \le m} J(S), \qquad J(S) = \frac{\sum_c n_c \lVert \mu_c - \mu \rVert^2}{\sum_c \sum_{x : y(x) = c} \lVert g(x) - \mu_c \rVert^2}, \qquad
+    $$ S^* = \arg\max_{|S| \le m} J(S), \qquad J(S) = \frac{\sum_c n_c \lVert \mu_c - \mu \rVert^2}
+    {\sum_c \sum_{x : y(x) = c} \lVert g(x) - \mu_c \rVert^2}, \qquad
     \mathcal{L}_i = \mathrm{CE}(p_i, y) + \alpha_i\, \mathrm{CE}\Big(p_i, \tfrac{1}{|S| - 1} \sum_{j \ne i} \bar p_j\Big) $$
 
     Args:
@@ -74,17 +75,18 @@ def evolutionary_gaming(
         Four points in two tight pairs have scatter 4 * 25 / (4 * 0.01), in two mixed pairs 4 * 0.01 / (4 * 25).
 
         >>> points = torch.tensor([[-5.1], [-4.9], [4.9], [5.1]])
-        >>> round(scatter(points, torch.tensor([0, 0, 1, 1])).item()), round(scatter(points, torch.tensor([0, 1, 0, 1])).item(), 4)
-        (2500, 0.0004)
+        >>> [f"{scatter(points, torch.tensor(labels)).item():.4g}" for labels in ([0, 0, 1, 1], [0, 1, 0, 1])]
+        ['2500', '0.0004']
 
     References:
-        zhai2023population, the sections on selection (best-response dynamics), on the cross-reference scatter and on the evolution.
+        zhai2023population, the sections on selection, on the cross-reference scatter and on the evolution.
     """
     if not networks or not 2 <= num_clusters <= len(inputs) or slots < 1:
         raise ValueError(f"received {len(networks)} networks, {num_clusters} clusters of {len(inputs)} inputs and {slots} slots")
     generator = generator or torch.Generator().manual_seed(0)
     agents = [Agent(copy.deepcopy(n), copy.deepcopy(n).eval(), lr, 0.5) for n in networks]
-    value = partial(cross_reference_scatter, inputs, num_clusters, reference_steps, int(torch.randint(2**31, (), generator=generator)))
+    seed = int(torch.randint(2**31, (), generator=generator))
+    value = partial(cross_reference_scatter, inputs, num_clusters, reference_steps, seed)
     for generation in range(generations):
         kept = best_response(agents, value, slots, generator)
         agents = kept + [agent.clone(mutation, generator) for agent in kept for _ in range(clones)]
@@ -97,7 +99,6 @@ def evolutionary_gaming(
 
 class Agent(NamedTuple):
     """A network, the moving average of its parameters, and its hyper-parameters."""
-
     network: nn.Module
     average: nn.Module
     lr: float
@@ -167,25 +168,24 @@ def k_means(features: Tensor, count: int, generator: torch.Generator, num_steps:
         centers = features[torch.randperm(len(features), generator=generator)[:count].to(features.device)]
         for _ in range(num_steps):
             distances, labels = torch.cdist(features, centers).min(dim=1)
-            members = F.one_hot(labels, count).to(features.dtype)  # (n, count)
-            centers = torch.where(members.sum(0)[:, None] > 0, members.T @ features / members.sum(0)[:, None].clamp_min(1), centers)
+            members = F.one_hot(labels, count).to(features.dtype).T  # (count, n)
+            centers = (members @ features + 1e-6 * centers) / (members.sum(1, keepdim=True) + 1e-6)
         results.append((distances.square().sum().item(), labels))
     return min(results, key=lambda result: result[0])[1]
 
 
-def _learn_mutually(agents: list[Agent], inputs: Tensor, num_clusters: int, momentum: float, num_steps: int, generator) -> Iterator[float]:
+def _learn_mutually(agents: list[Agent], inputs: Tensor, count: int, momentum: float, steps: int, generator) -> Iterator[float]:
     """Every network learns the clusters of the joint features, and the predictions of the others' moving averages."""
     with torch.no_grad():
-        labels = k_means(JointFeatures([a.average for a in agents])(inputs), num_clusters, generator)
-        own = [unit(a.average(inputs)) for a in agents]
-        hot = F.one_hot(labels, num_clusters).to(own[0].dtype)
-        heads = [(10 * F.normalize(hot.T @ f, dim=1)).requires_grad_(True) for f in own]  # classifiers start at the clusters
+        labels = k_means(JointFeatures([a.average for a in agents])(inputs), count, generator)
+        means = [F.one_hot(labels, count).float().T @ unit(agent.average(inputs)) for agent in agents]
+    heads = [(10 * F.normalize(mean, dim=1)).requires_grad_(True) for mean in means]  # classifiers start at the clusters
     optimizers = [torch.optim.Adam([*a.network.train().parameters(), h], lr=a.lr) for a, h in zip(agents, heads)]
-    for _ in range(num_steps):
+    for _ in range(steps):
         chosen = torch.randint(len(inputs), (64,), generator=generator).to(inputs.device)
         with torch.no_grad():
             taught = [F.linear(unit(a.average(inputs[chosen])), h).softmax(1) for a, h in zip(agents, heads)]
-        total = 0.0
+        losses = []
         for i, (agent, head, optimizer) in enumerate(zip(agents, heads, optimizers)):
             log_p = F.linear(unit(agent.network(inputs[chosen])), head).log_softmax(dim=1)
             others = sum((p for j, p in enumerate(taught) if j != i), torch.zeros_like(log_p)) / max(len(agents) - 1, 1)
@@ -196,5 +196,5 @@ def _learn_mutually(agents: list[Agent], inputs: Tensor, num_clusters: int, mome
             with torch.no_grad():
                 for mean, tensor in zip(agent.average.state_dict().values(), agent.network.state_dict().values()):
                     mean.copy_(mean.lerp(tensor, 1 - momentum) if mean.is_floating_point() else tensor)
-            total += loss.item() / len(agents)
-        yield total
+            losses.append(loss.item())
+        yield sum(losses) / len(losses)

@@ -1,16 +1,17 @@
 r"""FoE and FrugalFoE (wang2024foe).
 
-Experts that each know a part of the data are fused by supervised learning: a small network, the fuser, reads what all the experts say
-about an input and learns, from labelled validation data, the label itself or, where answers cannot be mixed (generated text), which
-expert to trust. The frugal variant asks one expert after another and stops when the error that further experts are expected to remove
-costs more than asking them; the expectation is over those validation inputs on which the experts asked so far spoke most alike.
+Experts that each know a part of the data are fused by supervised learning: a small network, the fuser, reads what all the experts
+say about an input and learns, from labelled validation data, the label itself or, where answers cannot be mixed (generated text),
+which expert to trust. The frugal variant asks one expert after another and stops when the error that further experts are expected
+to remove costs more than asking them; the expectation is over those validation inputs on which the experts asked so far spoke
+most alike.
 
 Notation: f_k the k-th of K experts, x an input, y its label; F the fuser; S a set of experts, f_S(x) = (f_k(x)) for k in S their
 answers, c_k the cost of asking expert k, lambda the price of cost in units of error.
 
-Departures: in "expert" mode the target is the expert with the least cross-entropy; the paper's are the experts or domains known to be
-right. FrugalFoE needs a fuser for every set of experts: here a nearest-neighbour vote (not confirmed as the paper's choice), and the
-search looks ahead over all sets that contain the experts asked so far, where the paper searches best-first.
+Departures: in "expert" mode the target is the expert with the least cross-entropy; the paper's are the experts or domains known
+to be right. FrugalFoE needs a fuser for every set of experts: here a nearest-neighbour vote (not confirmed as the paper's
+choice), and the search looks ahead over all sets that contain the experts asked so far, where the paper searches best-first.
 """
 
 from __future__ import annotations
@@ -37,8 +38,7 @@ def fusion_of_experts(
 ) -> nn.Module:
     r"""Train a fuser on what the experts say, and return experts and fuser as one network.
 
-    $$
-    \min_\theta\ \mathbb{E}_{(x, y)}\, \mathrm{CE}\big(F_\theta(f_1(x), \dots, f_K(x)),\ y\big), \qquad
+    $$ \min_\theta\ \mathbb{E}_{(x, y)}\, \mathrm{CE}\big(F_\theta(f_1(x), \dots, f_K(x)),\ y\big), \qquad
     \text{or}\quad \min_\theta\ \mathbb{E}_{(x, y)}\, \mathrm{CE}\big(F_\theta(f_1(x), \dots, f_K(x)),\ k^*(x)\big)
     \ \text{ with }\ k^*(x) = \arg\min_k \mathrm{CE}(f_k(x), y)
     $$
@@ -46,8 +46,7 @@ def fusion_of_experts(
     Args:
         networks: $f_1 \dots f_K$, each maps inputs to logits (n, C); the fuser reads their probabilities, concatenated.
         batches: labelled validation data from every expert's part, pairs (inputs, targets of shape (n,)).
-        predict: "label" (the fuser answers) or "expert" (it chooses who answers). Default "label": the paper for
-            classification.
+        predict: "label" (the fuser answers) or "expert" (it chooses who answers). Default "label": the paper's classification.
         width: hidden units of the fuser, one layer. Default 64: for toys; the paper's fusers differ by experiment.
         num_steps: steps of Adam, one batch each. Default 200: for toys.
         lr: step size. Default 1e-2: for toys.
@@ -61,8 +60,7 @@ def fusion_of_experts(
         ValueError: no networks, no batches, an unknown option.
 
     Example:
-        Both experts answer class 0 whatever they see, the second one less surely when the label is 1: no mean or vote of theirs
-        is right about label 1, but the fuser reads it from how sure the second one is.
+        Both experts always answer class 0, the second one less surely when the label is 1, which only the fuser notices.
 
         >>> class Expert(nn.Module):
         ...     def __init__(self, slope):
@@ -72,10 +70,8 @@ def fusion_of_experts(
         ...         return torch.stack([4 - self.slope * x[:, 0], 0 * x[:, 0]], 1)
         >>> x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1])
         >>> experts = [Expert(0.0), Expert(3.0)]
-        >>> [expert(x).argmax(1).tolist() for expert in experts]
-        [[0, 0], [0, 0]]
-        >>> fusion_of_experts(experts, [(x, y)])(x).argmax(1).tolist()
-        [0, 1]
+        >>> [network(x).argmax(1).tolist() for network in (*experts, fusion_of_experts(experts, [(x, y)]))]
+        [[0, 0], [0, 0], [0, 1]]
 
     References:
         wang2024foe, the fuser and FrugalFoE (here `frugal_fusion_of_experts`).
@@ -84,8 +80,7 @@ def fusion_of_experts(
         raise ValueError(f"predict is {predict!r}; it is one of label, expert")
     said = [(_answers(networks, x), y) for x, y in _check(networks, batches)]  # answers (n, K, C) never change: computed once
     num_experts, num_classes = said[0][0].shape[1:]
-    generator = generator or torch.Generator().manual_seed(0)
-    outputs = num_classes if predict == "label" else num_experts
+    generator, outputs = generator or torch.Generator().manual_seed(0), num_classes if predict == "label" else num_experts
     fuser = nn.Sequential(_linear(num_experts * num_classes, width, generator), nn.ReLU(), _linear(width, outputs, generator))
     optimizer = torch.optim.Adam(fuser.to(said[0][0].device).parameters(), lr=lr)
     for step in range(num_steps):
@@ -115,14 +110,19 @@ class FusedExperts(nn.Module):
 
 
 def frugal_fusion_of_experts(
-    networks: Sequence[nn.Module], batches: Iterable[tuple[Tensor, Tensor]], *, costs: Sequence[float] | None = None, price: float = 0.01, num_neighbors: int = 9
+    networks: Sequence[nn.Module],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    costs: Sequence[float] | None = None,
+    price: float = 0.01,
+    num_neighbors: int = 9,
 ) -> nn.Module:
     r"""Return a network that asks as few experts as their cost warrants (FrugalFoE); nothing is trained.
 
     $$ \min_{T \supseteq S}\ \mathbb{E}\big[\mathbb{1}\{F_T(X) \ne Y\} \mid f_S(X) = f_S(x)\big] + \lambda \sum_{k \in T} c_k $$
 
     The expectation is a mean over the nearest validation inputs. The search starts from S = {}, asks an expert of the best T, and
-    ends when the best T is S. After `network(inputs)`, `network.asked` (n, K) says who was asked for each input.
+    ends when the best T is S. The result's `asked` (n, K) says who was asked for each input of the last call.
 
     Args:
         networks, batches: as for `fusion_of_experts`; K <= 10.
@@ -142,7 +142,7 @@ def frugal_fusion_of_experts(
 class FrugalExperts(nn.Module):
     """Experts that are asked one after another, with the validation answers that say when to stop."""
 
-    def __init__(self, experts: Sequence[nn.Module], data: list[tuple[Tensor, Tensor]], prices: Tensor, num_neighbors: int) -> None:
+    def __init__(self, experts: Sequence[nn.Module], data: list[tuple[Tensor, Tensor]], prices: Tensor, num_neighbors: int):
         super().__init__()
         self.experts, self.num_neighbors = nn.ModuleList(experts), num_neighbors
         self.register_buffer("answers", torch.cat([_answers(experts, x) for x, _ in data]))  # (m, K, C)

@@ -1,13 +1,13 @@
 r"""Ensembles of predictions.
 
 Every model answers every input, and the answers are combined: by the mean of their logits or of their probabilities (each model
-with a weight), by a vote, or by listening, input by input, only to the model that is most sure of itself. Nothing is trained and no
-parameters are mixed, so the models may differ in architecture. The price is one forward pass per model.
+with a weight), by a vote, or by listening, input by input, only to the model that is most sure of itself. Nothing is trained and
+no parameters are mixed, so the models may differ in architecture. The price is one forward pass per model.
 
 Notation: z_k(x) the logits of model k, p_k(x) = softmax(z_k(x)) its probabilities, w_k its weight; C classes, K models.
 
-Departures: none; no single paper introduced these rules. In a vote, classes with equal shares have equal probability, and argmax then
-takes the class of lowest number.
+Departures: none; no single paper introduced these rules. In a vote, classes with equal shares have equal probability, and argmax
+then takes the class of lowest number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ Rule = Literal["probabilities", "logits", "vote", "confidence", "max"]
 RULES = ("probabilities", "logits", "vote", "confidence", "max")
 
 
-def logit_ensemble(networks: Sequence[nn.Module], *, combine: Rule = "probabilities", weights: Sequence[float] | None = None) -> nn.Module:
+def logit_ensemble(
+    networks: Sequence[nn.Module], *, combine: Rule = "probabilities", weights: Sequence[float] | None = None
+) -> nn.Module:
     r"""Return the network that answers with the combined predictions of several.
 
     $$

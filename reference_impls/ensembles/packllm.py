@@ -1,15 +1,17 @@
 r"""PackLLM (mavromatis2024packllm).
 
-Language models of any architecture and vocabulary are mixed at test time, for one prompt, without training. How well a model knows
-the prompt's domain shows in its perplexity on the prompt itself. The "sim" variant weighs the models by a softmax of their negative
-log-perplexities; "opt" adds one model after another, in the order of their perplexities, with the weight that makes the perplexity of
-the mixture least. The vocabulary of the model that knows the prompt best is the common one; the others' logits are read at the tokens
-that are spelled most alike.
+Language models of any architecture and vocabulary are mixed at test time, for one prompt, without training. How well a model
+knows the prompt's domain shows in its perplexity on the prompt itself. The "sim" variant weighs the models by a softmax of their
+negative log-perplexities; "opt" adds one model after another, in the order of their perplexities, with the weight that makes the
+perplexity of the mixture least. The vocabulary of the model that knows the prompt best is the common one; the others' logits are
+read at the tokens that are spelled most alike.
 
-Notation: s_k the logits of model k at the reference tokens, PPL_k its perplexity on the prompt, tau the temperature, lambda_k its weight.
+Notation: s_k the logits of model k at the reference tokens, PPL_k its perplexity on the prompt, tau the temperature, lambda_k its
+weight.
 
-Departures: as in the authors' code, the reference is chosen by perplexity in each model's own tokens, and the weights by perplexity in
-the reference's. The weights are those of the prompt; the code takes the whole input of each forward pass for the prompt.
+Departures: as in the authors' code, the reference is chosen by perplexity in each model's own tokens, and the weights by
+perplexity in the reference's. The weights are those of the prompt; the code takes the whole input of each forward pass for the
+prompt.
 """
 
 from __future__ import annotations
@@ -52,11 +54,13 @@ def packllm(
         grid: m, the steps of "opt" from 0 to 1. Default 20: steps of 0.05, the authors' code.
 
     Returns:
-        A network from token numbers (n, T) of the reference vocabulary to mixed logits (n, T, V). `reference` is the number of the
+        A network from token numbers (n, T) of the reference vocabulary to mixed logits (n, T, V). `reference` is the number of
+        the
         reference model and `weights` are the lambda_k, in the order given. It holds the given networks.
 
     Raises:
-        ValueError: no networks, another number of tokenizers, a prompt too short, an unknown mode, temperature or grid not positive.
+        ValueError: no networks, another number of tokenizers, a prompt too short, an unknown mode, temperature or grid not
+            positive.
 
     Example:
         Perplexities 2 and 4 at temperature 1: the weights are as 1/2 to 1/4.

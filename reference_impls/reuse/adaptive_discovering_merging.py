@@ -1,17 +1,18 @@
 r"""Adaptive discovering and merging, ADM (chen2024adaptive).
 
-A model of known classes meets unlabelled examples of new ones. First the representation learns from them, by contrast of two views and
-near to the known features. Discovery: a new classifier then gives the three views of an example, itself, a disturbed copy and its nearest
-neighbour, one and the same class (triple comparison), while all new classes are used alike (probability regularisation). Merging: the known model's layers stay as they are; beside each of them a parallel one learns, and the
-scales of its batch normalisation decide, channel by channel, how much of it is let in. As both are linear, the parallel layers are
-folded into the known ones afterwards: no parameter is added, and what the hybrid model computes stays the same.
+A model of known classes meets unlabelled examples of new ones. First the representation learns from them, by contrast of two
+views and near to the known features. Discovery: a new classifier then gives the three views of an example, itself, a disturbed
+copy and its nearest neighbour, one and the same class (triple comparison), while all new classes are used alike (probability
+regularisation). Merging: the known model's layers stay as they are; beside each of them a parallel one learns, and the scales of
+its batch normalisation decide, channel by channel, how much of it is let in. As both are linear, the parallel layers are folded
+into the known ones afterwards: no parameter is added, and what the hybrid model computes stays the same.
 
-Notation: W, b a frozen layer, V its parallel layer, gamma, beta, m, v the scale, shift, mean and variance of V's batch normalisation; p
-the new classifier's probabilities; x' a disturbed copy of x, x~ its nearest neighbour in the batch.
+Notation: W, b a frozen layer, V its parallel layer, gamma, beta, m, v the scale, shift, mean and variance of V's batch
+normalisation; p the new classifier's probabilities; x' a disturbed copy of x, x~ its nearest neighbour in the batch.
 
-Departures: the paper's exact triple and gate could not be confirmed; here the triple is (x, x', x~), compared by the logarithm of the
-inner product of probabilities, and channels whose |gamma| stays under a threshold are closed. Known and new scores stand side by side
-without calibration between them.
+Departures: the paper's exact triple and gate could not be confirmed; here the triple is (x, x', x~), compared by the logarithm of
+the inner product of probabilities, and channels whose |gamma| stays under a threshold are closed. Known and new scores stand side
+by side without calibration between them.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def adaptive_discovering_merging(
     $$
 
     Args:
-        network: the known model, a `Sequential` whose last module is the linear classifier of the known classes; linear layers and
+        network: the known model, a `Sequential` whose last module is the linear classifier of the known classes; linear layers
+            and
             convolutions before it get parallel ones. $h_0$ is what enters the classifier.
         inputs: unlabelled examples of new classes, (n, ...).
         num_new: number of new classes, >= 2.
@@ -108,7 +110,8 @@ def adaptive_discovering_merging(
     for step in range(contrast_steps + num_steps):
         x = inputs[torch.randperm(len(inputs), generator=generator)[:batch_size].to(inputs.device)]
         both = hybrid(torch.cat([disturb(x, generator) if step < contrast_steps else x, disturb(x, generator)])).flatten(1)
-        loss = distillation * (both[: len(x)] - frozen(x).flatten(1)).square().mean() + sparsity * sum(s.abs().sum() for s in scales)
+        loss = distillation * (both[: len(x)] - frozen(x).flatten(1)).square().mean()
+        loss = loss + sparsity * sum(s.abs().sum() for s in scales)
         if step < contrast_steps:  # representation
             loss = loss + _contrast(*both.chunk(2))
         else:  # discovery

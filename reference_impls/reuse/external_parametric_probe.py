@@ -1,14 +1,16 @@
 r"""Four-scenario probe of external and parametric knowledge (zhang2024evaluating).
 
-How well does a language model join what it is told in its context with what it learned into its parameters? The probe makes the answer
-measurable: it knows which facts it puts where. A part of the facts is trained into the model; then it is tuned to answer questions; and
-it is asked about other facts in four scenarios. S1: the context holds all that is needed. S2: the context holds one half, the parameters
-the other. S3: the context is of no use, the parameters hold all. S4: nothing holds the answer, and the model should say so.
+How well does a language model join what it is told in its context with what it learned into its parameters? The probe makes the
+answer measurable: it knows which facts it puts where. A part of the facts is trained into the model; then it is tuned to answer
+questions; and it is asked about other facts in four scenarios. S1: the context holds all that is needed. S2: the context holds
+one half, the parameters the other. S3: the context is of no use, the parameters hold all. S4: nothing holds the answer, and the
+model should say so.
 
 Notation: K_e the knowledge in the context, K_p that in the parameters; e an entity with two attributes A and B and their values.
 
-Departures: the paper injects old product data by continued training and takes new data as the context, in text, and lets a large model
-write questions and judge answers. Here facts are tokens, questions ask for both attributes of an entity, and answers are compared.
+Departures: the paper injects old product data by continued training and takes new data as the context, in text, and lets a large
+model write questions and judge answers. Here facts are tokens, questions ask for both attributes of an entity, and answers are
+compared.
 """
 
 from __future__ import annotations
@@ -58,11 +60,13 @@ def external_parametric_probe(
 
     $$
     R_{\text{acc}}(s) = \frac{1}{|Q_s|} \sum_{q \in Q_s} \mathbb{1}\{\hat a(q) = a(q)\}, \qquad
-    a(q) = \begin{cases} (v_A, v_B) & K_e \cup K_p \vdash q \quad (S1, S2, S3) \\ (\varnothing, \varnothing) & \text{otherwise} \quad (S4) \end{cases}
+    a(q) = \begin{cases} (v_A, v_B) & K_e \cup K_p \vdash q \quad (S1, S2, S3) \\
+    (\varnothing, \varnothing) & \text{otherwise} \quad (S4) \end{cases}
     $$
 
     Args:
-        network: the architecture, maps token numbers (n, T) to logits (n, T, V) of the next token; T is at most 12 (13 tokens less the last).
+        network: the architecture, maps token numbers (n, T) to logits (n, T, V) of the next token; T is at most 12 (13 tokens
+            less the last).
         base: the state dict before the probe.
         facts: (entity, value of A, value of B) by token number; of every four facts in turn two are injected and one of each two
             is used for tuning, the other for the questions.
@@ -91,7 +95,8 @@ def external_parametric_probe(
         zhang2024evaluating, the sections on the four scenarios, on knowledge infusion and on the metrics.
     """
     if len(facts) < 8 or len({entity for entity, *_ in facts}) < len(facts):
-        raise ValueError(f"received {len(facts)} facts of {len({e for e, *_ in facts})} entities; eight or more different ones are needed")
+        count = len({entity for entity, *_ in facts})
+        raise ValueError(f"received {len(facts)} facts of {count} entities; eight or more different ones are needed")
     generator = generator or torch.Generator().manual_seed(0)
     model = copy.deepcopy(network).requires_grad_(True)
     model.load_state_dict(base)

@@ -1,15 +1,16 @@
 r"""FairReprogram (zhang2022fairness).
 
-A frozen classifier that treats groups differently is made fairer by what is attached to its inputs: one trigger, the same for every
-input, a border around an image or a patch in it. It is trained in a game with a discriminator that tries to read the protected
-attribute from the classifier's outputs: the trigger keeps the classifier accurate and the discriminator in the dark. A trigger that
-shows strong evidence of one group to every input leaves little for the input's own evidence to add.
+A frozen classifier that treats groups differently is made fairer by what is attached to its inputs: one trigger, the same for
+every input, a border around an image or a patch in it. It is trained in a game with a discriminator that tries to read the
+protected attribute from the classifier's outputs: the trigger keeps the classifier accurate and the discriminator in the dark. A
+trigger that shows strong evidence of one group to every input leaves little for the input's own evidence to add.
 
 Notation: x an input, y its label, z its group; m(x; delta) the input with the trigger delta; f the frozen classifier, d the
 discriminator; lambda the weight of fairness.
 
-Departures: as in the authors' code for images, trigger pixels are the tanh of free parameters, and the discriminator is a perceptron
-with one hidden layer; the text variant (appended tokens) is left out. The discriminator takes one step for each step of the trigger.
+Departures: as in the authors' code for images, trigger pixels are the tanh of free parameters, and the discriminator is a
+perceptron with one hidden layer; the text variant (appended tokens) is left out. The discriminator takes one step for each step
+of the trigger.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def fairness_reprogramming(
             as the authors' code for images does. Default False: the min-max problem of the paper.
         num_steps: steps of trigger and discriminator (Adam). Default 300: for toys.
         lr: step size of both. Default 0.05: for toys (the authors' discriminator's).
-        generator: draws the discriminator's initial parameters; the trigger starts at zero. Default None: a generator with seed 0.
+        generator: draws the discriminator's initial parameters; the trigger starts at zero. Default None: a generator with seed
+            0.
         progress: called with step and the classifier's loss.
 
     Returns:
@@ -69,7 +71,8 @@ def fairness_reprogramming(
         ValueError: no data, a mask of another shape, an unknown option, a negative weight.
 
     Example:
-        The classifier says max(own, group cue). Only a cue of 1 gives group 1 away, and a trigger in the third place can drown it.
+        The classifier says max(own, group cue). Only a cue of 1 gives group 1 away, and a trigger in the third place can drown
+        it.
 
         >>> class Largest(nn.Module):
         ...     def forward(self, x):
@@ -91,7 +94,8 @@ def fairness_reprogramming(
         raise ValueError(f"the mask has shape {tuple(mask.shape)}, an input {tuple(data[0][0].shape[1:])}; one shape is needed")
     if place not in ("add", "replace") or criterion not in ("demographic parity", "equalized odds") or fairness_weight < 0:
         raise ValueError(
-            f"place is {place!r} (add, replace), criterion {criterion!r} (demographic parity, equalized odds), weight {fairness_weight}"
+            f"place is {place!r} (add, replace), criterion {criterion!r} (demographic parity, equalized odds), "
+            f"fairness_weight {fairness_weight} (>= 0)"
         )
     generator, device = generator or torch.Generator().manual_seed(0), data[0][0].device
     model = FairReprogram(network, mask.to(device), place).to(device)
@@ -99,7 +103,8 @@ def fairness_reprogramming(
         classes = model(data[0][0]).shape[1]
     groups = int(max(z.max() for _, _, z in data)) + 1
     sizes = (classes * (1 + (criterion == "equalized odds")), 16, groups)
-    weights = [(torch.randn(b, a, generator=generator) / a**0.5).to(device).requires_grad_(True) for a, b in zip(sizes, sizes[1:])]
+    draw = lambda a, b: (torch.randn(b, a, generator=generator) / a**0.5).to(device).requires_grad_(True)  # noqa: E731
+    weights = [draw(a, b) for a, b in zip(sizes, sizes[1:])]
     biases = [torch.zeros(b, device=device, requires_grad=True) for b in sizes[1:]]
 
     def guess(logits: Tensor, targets: Tensor) -> Tensor:

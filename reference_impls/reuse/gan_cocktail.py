@@ -1,15 +1,16 @@
 r"""GAN Cocktail (avrahami2022gan).
 
-Generative models of different data become one class-conditional model of the same size, without any data set. Averaging their weights
-does not work, as they come from different initialisations. So one of them is made the root: for each other model a copy of the root is
-trained on the images that the other model generates, and all models then lie near one another. The rooted models are averaged, and the
-average is trained on generated images of all classes to be what each source was for its class.
+Generative models of different data become one class-conditional model of the same size, without any data set. Averaging their
+weights does not work, as they come from different initialisations. So one of them is made the root: for each other model a copy
+of the root is trained on the images that the other model generates, and all models then lie near one another. The rooted models
+are averaged, and the average is trained on generated images of all classes to be what each source was for its class.
 
 Notation: G_k, D_k generator and discriminator of class k; r the root; G_k^r, D_k^r copies of the root trained on G_k's images
 (G_r^r = G_r); beta_k the weights of the average.
 
-Departures: the training loss is the non-saturating loss of StyleGAN2 without its gradient penalty and augmentation, which toys do not
-need. The paper's equation lets beta differ by layer; one value for each model is used here, equal by default as in the authors' code.
+Departures: the training loss is the non-saturating loss of StyleGAN2 without its gradient penalty and augmentation, which toys do
+not need. The paper's equation lets beta differ by layer; one value for each model is used here, equal by default as in the
+authors' code.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def gan_cocktail(
         The merged generator, in evaluation mode.
 
     Raises:
-        ValueError: fewer than two models, as many discriminators as generators are missing, models of another architecture, a root
+        ValueError: fewer than two models, as many discriminators as generators are missing, models of another architecture, a
+            root
             or weights that do not fit.
 
     Example:

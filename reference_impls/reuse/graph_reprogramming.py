@@ -1,16 +1,17 @@
 r"""Deep graph reprogramming: GARE and ReAgg (jing2023deep).
 
-A trained graph neural network serves new graphs and tasks with all its parameters frozen. What is trained lies outside of it: values that
-pad node features which are too short (Meta-FeatPadding), a tiny graph of extra nodes that is attached to every input (Meta-GraPadding),
-or, for one given graph, which of its edges to leave out (Edge-Slimming). And in place of the aggregation the network was trained with,
-each layer may choose another one for the task (the Reprogrammable-Aggregator), which changes its behaviour without a parameter.
+A trained graph neural network serves new graphs and tasks with all its parameters frozen. What is trained lies outside of it:
+values that pad node features which are too short (Meta-FeatPadding), a tiny graph of extra nodes that is attached to every input
+(Meta-GraPadding), or, for one given graph, which of its edges to leave out (Edge-Slimming). And in place of the aggregation the
+network was trained with, each layer may choose another one for the task (the Reprogrammable-Aggregator), which changes its
+behaviour without a parameter.
 
-Notation: X the node features, A the adjacency matrix, delta the padding, y the labels; W_l, U_l the frozen parameters of layer l, agg the
-aggregation over neighbours, pi_l its trainable preferences.
+Notation: X the node features, A the adjacency matrix, delta the padding, y the labels; W_l, U_l the frozen parameters of layer l,
+agg the aggregation over neighbours, pi_l its trainable preferences.
 
-Departures: the paper gives no algorithm for how many edges go; here the edge whose removal promises the largest fall of the loss, by its
-gradient, is removed as long as the loss falls. The meta graph's nodes are joined to all nodes.
-Unless said otherwise a target label stands for the source labels most often given to its nodes.
+Departures: the paper gives no algorithm for how many edges go; here the edge whose removal promises the largest fall of the loss,
+by its gradient, is removed as long as the loss falls. The meta graph's nodes are joined to all nodes. Unless said otherwise a
+target label stands for the source labels most often given to its nodes.
 """
 
 from __future__ import annotations
@@ -44,11 +45,9 @@ def graph_reprogramming(
 ) -> nn.Module:
     r"""Reprogram a frozen graph neural network for node classification on another graph.
 
-    $$
-    \min_{\delta}\ \mathrm{CE}\big(f([X \,\|\, \delta], A), y\big), \qquad
+    $$ \min_{\delta}\ \mathrm{CE}\big(f([X \,\|\, \delta], A), y\big), \qquad
     \min_{E' \subset E}\ \mathrm{CE}\big(f(X, E'), y\big), \qquad
-    h_l = W_l h_{l-1} + U_l \sum_a g_a\, \mathrm{agg}_a(h_{l-1}),\ \ g = \mathrm{Gumbel\text{-}softmax}(\pi_l)
-    $$
+    h_l = W_l h_{l-1} + U_l \sum_a g_a\, \mathrm{agg}_a(h_{l-1}),\ \ g = \mathrm{Gumbel\text{-}softmax}(\pi_l) $$
 
     Args:
         network: f, a `GraphNetwork` with source labels.
@@ -91,8 +90,8 @@ def graph_reprogramming(
         raise ValueError(f"program is {program!r}; it is one of features, graph, edges")
     generator = generator or torch.Generator().manual_seed(0)
     model = ReprogrammedGraph(network, features.shape[1], meta_nodes * (program == "graph"), reaggregate).to(features.device)
-    chosen = _frequent(model.logits(features, adjacency)[known], targets[known], classes) if groups is None else torch.tensor(groups)
-    model.register_buffer("groups", chosen.to(features.device))
+    frequent = _frequent(model.logits(features, adjacency)[known], targets[known], classes)
+    model.register_buffer("groups", frequent if groups is None else torch.tensor(groups, device=features.device))
 
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=lr)
@@ -113,7 +112,8 @@ def _frequent(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
     """For each class the source labels that have the largest mean probability on its nodes, none twice, (classes, size)."""
     shares = torch.stack([logits[targets == c].softmax(dim=1).mean(0) for c in range(classes)]).nan_to_num()
     groups: list[list[int]] = [[] for _ in range(classes)]
-    for c, s in (divmod(place, shares.shape[1]) for place in shares.flatten().sort(descending=True, stable=True).indices.tolist()):
+    for place in shares.flatten().sort(descending=True, stable=True).indices.tolist():
+        c, s = divmod(place, shares.shape[1])
         if len(groups[c]) < shares.shape[1] // classes and all(s not in group for group in groups):
             groups[c].append(s)
     return torch.tensor(groups, device=logits.device)
@@ -182,8 +182,8 @@ class ReprogrammedGraph(nn.Module):
     def logits(self, features: Tensor, adjacency: Tensor, generator: torch.Generator | None = None) -> Tensor:
         count, extra = len(features), len(self.meta)
         x = torch.cat([features, self.padding.expand(count, -1)], dim=1)
-        x, a = torch.cat([x, self.meta]), F.pad(adjacency if self.kept is None else adjacency * self.kept, (0, extra, 0, extra), value=1.0)
-        return self.source(x, a, None if self.preferences is None else self._choices(generator))[:count]
+        a = F.pad(adjacency if self.kept is None else adjacency * self.kept, (0, extra, 0, extra), value=1.0)
+        return self.source(torch.cat([x, self.meta]), a, None if self.preferences is None else self._choices(generator))[:count]
 
     def forward(self, features: Tensor, adjacency: Tensor, generator: torch.Generator | None = None) -> Tensor:
         shares = self.logits(features, adjacency, generator).softmax(dim=1)[:, self.groups].mean(dim=2).clamp_min(1e-9)

@@ -1,12 +1,12 @@
 r"""Model reprogramming (chen2024reprogramming).
 
-A frozen model serves a new task of another domain through what is put before and after it. A target input is placed in the middle of
-the source model's input, and a trainable pattern, the same for all inputs, fills the frame around it (or a trainable linear map makes a
-source input of it); the source labels that come out are mapped to target labels, many to one. Only the input program, and a dense
-output layer where one is asked for, are trained; the source model is called as it is.
+A frozen model serves a new task of another domain through what is put before and after it. A target input is placed in the middle
+of the source model's input, and a trainable pattern, the same for all inputs, fills the frame around it (or a trainable linear
+map makes a source input of it); the source labels that come out are mapped to target labels, many to one. Only the input program,
+and a dense output layer where one is asked for, are trained; the source model is called as it is.
 
-Notation: x a target input, f_S the source model with source labels s, h its probabilities; delta the trainable pattern, M the mask
-that is one on the frame; B_c the source labels that stand for the target label c.
+Notation: x a target input, f_S the source model with source labels s, h its probabilities; delta the trainable pattern, M the
+mask that is one on the frame; B_c the source labels that stand for the target label c.
 
 Departures: none. The paper is a survey of one scheme with several published choices for its layers; they are options here.
 """

@@ -1,11 +1,12 @@
 r"""Semantic re-ranking with a knowledge-fusion reader (banerjee2020knowledge).
 
-To answer a multiple-choice question, facts are first retrieved by the words they share with the question and an option. A learned model
-then re-ranks them by whether they are relevant, whatever their words. The reader encodes each option twice, with the question alone and
-together with the best facts, and fuses the two representations before it scores the option: what the model knows and what it is told.
+To answer a multiple-choice question, facts are first retrieved by the words they share with the question and an option. A learned
+model then re-ranks them by whether they are relevant, whatever their words. The reader encodes each option twice, with the
+question alone and together with the best facts, and fuses the two representations before it scores the option: what the model
+knows and what it is told.
 
-Notation: q a question, o an option, f a fact; E the encoder of token sequences; r(q, o, f) the relevance; h_0 = E(q o) and
-h_k = E(q o f_1 ... f_k) the two representations of an option.
+Notation: q a question, o an option, f a fact; E the encoder of token sequences; r(q, o, f) the relevance; h_0 = E(q o) and h_k =
+E(q o f_1 ... f_k) the two representations of an option.
 
 Departures: retrieval is by shared tokens, rare ones counting more, in place of a search engine. The paper's fusion could not be
 confirmed; here a linear layer scores h_0, h_k and their product, side by side. Encoders are small and start untrained.
@@ -84,8 +85,9 @@ def semantic_knowledge_ranking(
     """
     if not len(questions) == len(options) == len(answers) == len(relevant) or not 1 <= num_facts <= num_retrieved <= len(facts):
         raise ValueError(
-            f"received {len(questions)} questions, {len(options)} options, {len(answers)} answers and {len(relevant)} relevant facts, "
-            f"and {num_facts} of {num_retrieved} facts of {len(facts)}; one of each and no more facts than there are is needed"
+            f"received {len(questions)} questions, {len(options)} options, {len(answers)} answers "
+            f"and {len(relevant)} relevant facts, and {num_facts} of {num_retrieved} facts of {len(facts)}; "
+            f"one of each for a question and no more facts than there are are needed"
         )
     generator = generator or torch.Generator().manual_seed(0)
     model = Reader(encoder, facts, num_retrieved, num_facts, rerank, fuse, generator)
@@ -99,8 +101,9 @@ def semantic_knowledge_ranking(
     for step in range(ranking_steps if rerank and len(known) else 0):  # relevance: the right fact against one of those retrieved
         chosen = batch(known)
         other = found[chosen, torch.randint(num_retrieved, chosen.shape, generator=generator).to(facts.device)]
-        pairs, truth = torch.cat([relevant[chosen], other]), torch.cat([torch.ones_like(other), (other == relevant[chosen]).long()])
-        loss = F.binary_cross_entropy_with_logits(model.relevance(torch.cat([right[chosen]] * 2), facts[pairs]), truth.float())
+        pairs = torch.cat([relevant[chosen], other])
+        truth = (pairs == torch.cat([relevant[chosen]] * 2)).float()
+        loss = F.binary_cross_entropy_with_logits(model.relevance(torch.cat([right[chosen]] * 2), facts[pairs]), truth)
         _step(optimizer, loss, progress, step)
 
     with torch.no_grad():
@@ -116,7 +119,9 @@ def semantic_knowledge_ranking(
 class Reader(nn.Module):
     """Retrieval, relevance model and knowledge-fusion reader over one corpus."""
 
-    def __init__(self, encoder: nn.Module, facts: Tensor, num_retrieved: int, num_facts: int, rerank: bool, fuse: bool, generator) -> None:
+    def __init__(
+        self, encoder: nn.Module, facts: Tensor, num_retrieved: int, num_facts: int, rerank: bool, fuse: bool, generator
+    ) -> None:
         super().__init__()
         self.judge, self.read = copy.deepcopy(encoder), copy.deepcopy(encoder)
         self.num_retrieved, self.num_facts, self.rerank, self.fuse = num_retrieved, num_facts, rerank, fuse
@@ -155,7 +160,8 @@ class Reader(nn.Module):
 def overlap(queries: Tensor, facts: Tensor) -> Tensor:
     """How much facts share with queries, (n, T) and (m, T_f) -> (n, m): the rarity of each shared token, summed."""
     size = int(max(queries.max(), facts.max())) + 1
-    present = lambda ids: F.one_hot(ids, size).amax(dim=1).float().index_fill(1, torch.zeros(1, dtype=torch.long, device=ids.device), 0)  # noqa: E731
+    words = (torch.arange(size, device=facts.device) > 0).float()  # 0 is padding
+    present = lambda ids: F.one_hot(ids, size).amax(dim=1) * words  # noqa: E731
     rarity = (len(facts) / present(facts).sum(0).clamp_min(1)).log()
     return (present(queries) * rarity) @ present(facts).T
 

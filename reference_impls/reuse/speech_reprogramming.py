@@ -1,14 +1,17 @@
 r"""Conformer feature reprogramming (yang2023english).
 
-A speech recogniser of one language stays frozen and is made to recognise another one by small trainable layers beside it: each takes the
-features that enter a part of the network (the spectrogram, or the input of an encoder layer) and adds a correction to them. In
-addition a few parts of the encoder may be trained themselves. Everything else keeps the parameters of the first language.
+A speech recogniser of one language stays frozen and is made to recognise another one by small trainable layers beside it: each
+takes the features that enter a part of the network (the spectrogram, or the input of an encoder layer) and adds a correction to
+them. In addition a few parts of the encoder may be trained themselves. Everything else keeps the parameters of the first
+language.
 
-Notation: h_l the features that enter encoder layer l (h_0: the spectrogram), R_l the reprogramming layer before it, f_l the frozen layer.
+Notation: h_l the features that enter encoder layer l (h_0: the spectrogram), R_l the reprogramming layer before it, f_l the
+frozen layer.
 
-Departures: the paper's recogniser is a Conformer with an RNN transducer; here any sequence of layers from frames to frames, read out by
-a new linear layer, with one label for each frame. The paper leaves the exact auxiliary architectures to a figure; here: "linear", a
-bottleneck of two linear maps, and "convolution", a depthwise convolution over time before it. The correction starts at zero.
+Departures: the paper's recogniser is a Conformer with an RNN transducer; here any sequence of layers from frames to frames, read
+out by a new linear layer, with one label for each frame. The paper leaves the exact auxiliary architectures to a figure; here:
+"linear", a bottleneck of two linear maps, and "convolution", a depthwise convolution over time before it. The correction starts
+at zero.
 """
 
 from __future__ import annotations
@@ -78,9 +81,11 @@ def speech_reprogramming(
     if not data:
         raise ValueError("received no batches; at least one is needed")
     chosen = list(range(len(encoder))) if places is None else list(places)
-    if any(not 0 <= place < len(encoder) for place in (*chosen, *trainable)) or layer not in ("linear", "convolution") or rank < 1:
+    outside = any(not 0 <= place < len(encoder) for place in (*chosen, *trainable))
+    if outside or layer not in ("linear", "convolution") or rank < 1:
         raise ValueError(
-            f"places {chosen} and trainable {list(trainable)} of {len(encoder)} layers, layer {layer!r} (linear, convolution), rank {rank}"
+            f"places {chosen} and trainable {list(trainable)} of {len(encoder)} layers, "
+            f"layer {layer!r} (linear, convolution), rank {rank} (>= 1)"
         )
     generator, device = generator or torch.Generator().manual_seed(0), data[0][0].device
     model = ReprogrammedEncoder(encoder)

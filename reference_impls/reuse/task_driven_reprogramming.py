@@ -1,16 +1,18 @@
 r"""TDMR (xu2023towards).
 
-A large frozen model is to help a small one of another architecture on a new task, without labels of its own for that task. First the
-large model is reprogrammed: trainable projections take its features at several depths into proxy spaces that are fitted to the target
-labels, so that what it knows is said in terms of the new task. Then the small model is trained by progressive distillation from the
-proxy spaces: it follows the shallow ones first and the deep ones and the labels later.
+A large frozen model is to help a small one of another architecture on a new task, without labels of its own for that task. First
+the large model is reprogrammed: trainable projections take its features at several depths into proxy spaces that are fitted to
+the target labels, so that what it knows is said in terms of the new task. Then the small model is trained by progressive
+distillation from the proxy spaces: it follows the shallow ones first and the deep ones and the labels later.
 
-Notation: F_l the frozen model's features after stage l, P_l the projection to the proxy space of stage l (width d), C_l its classifier;
-G_l the small model's features after stage l, Q_l its projection to the same space; y the label, beta the weight of distillation.
+Notation: F_l the frozen model's features after stage l, P_l the projection to the proxy space of stage l (width d), C_l its
+classifier; G_l the small model's features after stage l, Q_l its projection to the same space; y the label, beta the weight of
+distillation.
 
-Departures: the paper's layers and schedule could not be confirmed; here the projections are linear maps of the flattened features, the
-reprogramming loss is the cross-entropy of each proxy space's classifier, and the distillation of stage l starts after l / L of the steps
-and then stays, by the squared error of normalised features and the divergence to the deepest proxy's predictions.
+Departures: the paper's layers and schedule could not be confirmed; here the projections are linear maps of the flattened
+features, the reprogramming loss is the cross-entropy of each proxy space's classifier, and the distillation of stage l starts
+after l / L of the steps and then stays, by the squared error of normalised features and the divergence to the deepest proxy's
+predictions.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ def task_driven_reprogramming(
 
     $$
     \min_{P, C} \sum_l \mathrm{CE}\big(C_l P_l F_l(x), y\big), \qquad
-    \min_{G, Q}\ \mathrm{CE}\big(G(x), y\big) + \beta \sum_{l \text{ begun}} \big\| \overline{Q_l G_l(x)} - \overline{P_l F_l(x)} \big\|^2
+    \min_{G, Q}\ \mathrm{CE}\big(G(x), y\big)
+    + \beta \sum_{l \text{ begun}} \big\| \overline{Q_l G_l(x)} - \overline{P_l F_l(x)} \big\|^2
     + \beta\, T^2\, \mathrm{KL}\big(\sigma_T(C_L P_L F_L(x)) \,\|\, \sigma_T(G(x))\big)
     $$
 
@@ -116,7 +119,8 @@ def task_driven_reprogramming(
         loss = F.cross_entropy(scores, targets)
         if distill_weight:
             pairs = zip(features[:begun], heads, proxy)
-            unlike = sum((F.normalize(F.linear(g, q).relu(), dim=1) - F.normalize(z, dim=1)).square().sum(1).mean() for g, q, z in pairs)
+            unit = lambda z: F.normalize(z, dim=1)  # noqa: E731
+            unlike = sum((unit(F.linear(g, q).relu()) - unit(z)).square().sum(1).mean() for g, q, z in pairs)
             soft = F.kl_div((scores / temperature).log_softmax(1), (answer / temperature).softmax(1), reduction="batchmean")
             loss = loss + distill_weight * (unlike + temperature**2 * soft)
         optimizer.zero_grad()

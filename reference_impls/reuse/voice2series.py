@@ -1,15 +1,16 @@
 r"""Voice2Series (yang2021voice2series).
 
-A speech model that stays frozen classifies time series of any kind. A short series is padded to the length of an utterance, a trainable
-waveform, the same for all series, is added on the padding, and each target label is answered by the mean probability of a few speech
-labels. Only the waveform is trained. How well this can work is bounded by how near the speech model's outputs on reprogrammed series
-come to its outputs on speech, which the sliced Wasserstein distance measures.
+A speech model that stays frozen classifies time series of any kind. A short series is padded to the length of an utterance, a
+trainable waveform, the same for all series, is added on the padding, and each target label is answered by the mean probability of
+a few speech labels. Only the waveform is trained. How well this can work is bounded by how near the speech model's outputs on
+reprogrammed series come to its outputs on speech, which the sliced Wasserstein distance measures.
 
-Notation: x a series of length d_T, H(x) the reprogrammed utterance of length d_S, theta the trainable waveform, M the mask that is one
-on the padding; f the speech model's probabilities, B_c the speech labels of target label c; SW the sliced Wasserstein distance.
+Notation: x a series of length d_T, H(x) the reprogrammed utterance of length d_S, theta the trainable waveform, M the mask that
+is one on the padding; f the speech model's probabilities, B_c the speech labels of target label c; SW the sliced Wasserstein
+distance.
 
-Departures: none with the defaults. The authors' code adds theta everywhere (`mask=False`), repeats the series (`segments=3`), drops
-out 40 % of theta in training (`dropout=0.4`) and puts the series of its first variant in the middle.
+Departures: none with the defaults. The authors' code adds theta everywhere (`mask=False`), repeats the series (`segments=3`),
+drops out 40 % of theta in training (`dropout=0.4`) and puts the series of its first variant in the middle.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def voice2series(
         progress: called with step and loss.
 
     Returns:
-        A network from series to logarithms of $h$, (n, classes), each row normalised to sum to one; a frozen copy of `network` inside.
+        A network from series to logarithms of $h$, (n, classes), each row normalised to sum to one; a frozen copy of `network`
+        inside.
 
     Raises:
         ValueError: no data, an utterance too short for the series, too few speech labels.

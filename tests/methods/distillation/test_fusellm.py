@@ -38,8 +38,8 @@ def test_a_distribution_is_translated_where_tokens_correspond_and_is_the_text_el
     assert mapping.tolist() == [0, 2, 1, 0, 2]  # "ab" is one letter from "a" and from "b": the first; "cc" from "c"
     tokens = torch.tensor(LETTERS.encode("acab"))
     rows, cross_entropy = aligned_distributions(source, PAIRS, mapping, "acab", tokens, LETTERS)
-    # Source tokens a, c, ab. Target c lies on c: (0.1 + 0.15, 0.3, 0.2 + 0.25). Target a lies on c too (1 letter off, as on ab), and
-    # target b on ab, which counts for a: neither corresponds, so both rows are the text itself.
+    # Source tokens a, c, ab. Target c lies on c: (0.1 + 0.15, 0.3, 0.2 + 0.25). Target a lies on c too (1 letter off, as on ab),
+    # and target b on ab, which counts for a: neither corresponds, so both rows are the text itself.
     assert rows.tolist() == [pytest.approx([0.25, 0.3, 0.45]), [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     assert cross_entropy.item() == pytest.approx(-(math.log(0.2) + math.log(0.1)) / 2)
 
@@ -62,7 +62,8 @@ def test_min_ce_takes_one_source_and_avg_ce_weighs_them_by_the_softmax_of_their_
     a, b = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.2, 0.8]])
     ce = torch.tensor([math.log(2), math.log(4)])  # likelihoods 1/2 and 1/4; softmax: 1 / (1 + exp(-1/4)) = 0.5622
     assert torch.equal(fuse([a, b], ce, "min_ce"), a) and torch.equal(fuse([a, b], ce.flip(0), "min_ce"), b)
-    assert fuse([a, b], ce, "avg_ce")[0].tolist() == pytest.approx([0.5622 * 0.9 + 0.4378 * 0.2, 0.5622 * 0.1 + 0.4378 * 0.8], abs=1e-4)
+    expected = [0.5622 * 0.9 + 0.4378 * 0.2, 0.5622 * 0.1 + 0.4378 * 0.8]
+    assert fuse([a, b], ce, "avg_ce")[0].tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_loss_is_lambda_times_the_text_plus_the_rest_times_the_divergence():
@@ -84,9 +85,10 @@ def test_a_target_that_is_its_own_only_teacher_has_nothing_to_learn_from_it():
 def teachers(seed):
     """A transformer for sums, one for rhymes (letters), and a recurrent model for code (pairs of letters)."""
     family, other = toy_zoo.language_models(seed), toy_zoo.second_language_model(seed)
-    code = toy_zoo.train(other.network, None, other.tasks[2].train, num_steps=80, lr=1e-2, generator=torch.Generator().manual_seed(seed))
-    networks = []
-    for network, state in ((family.network, family.base), (family.network, family.finetuned[0]), (family.network, family.finetuned[1]), (other.network, code)):  # fmt: skip
+    generator = torch.Generator().manual_seed(seed)
+    code = toy_zoo.train(other.network, None, other.tasks[2].train, num_steps=80, lr=1e-2, generator=generator)
+    networks, states = [], (family.base, *family.finetuned[:2])
+    for network, state in [*((family.network, state) for state in states), (other.network, code)]:
         networks.append(copy.deepcopy(network).eval())
         networks[-1].load_state_dict(state)
     return networks, family.tokenizer, other.tokenizer

@@ -63,8 +63,8 @@ def test_the_losses_are_half_the_squared_errors_of_the_paper():
 def test_a_stage_may_see_the_students_own_feature():
     teachers, losses = [linear([[2.0]], [[3.0]]), linear([[1.0]], [[-1.0]])], []
     student = linear([[0.5]], [[1.0], [2.0]])
-    options = {"lr": 0.0, "num_steps": 1, "joint_steps": 0, "stage_inputs": "student", "progress": lambda _, loss: losses.append(loss)}
-    ri.layerwise_amalgamation(teachers, student, [torch.ones(1, 1)], **options)
+    options = {"lr": 0.0, "num_steps": 1, "joint_steps": 0, "progress": lambda _, loss: losses.append(loss)}
+    ri.layerwise_amalgamation(teachers, student, [torch.ones(1, 1)], stage_inputs="student", **options)
     assert losses[2] == pytest.approx(0.5 * ((0.5 - 6) ** 2 + (1 + 1) ** 2))
 
 
@@ -77,7 +77,8 @@ def test_features_that_fit_the_code_are_kept_without_loss():
 
 
 def test_a_pointwise_map_mixes_channels_and_not_places():
-    mix, image = Pointwise(3, 2, torch.Generator().manual_seed(0)), torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(0)
+    mix, image = Pointwise(3, 2, generator), torch.randn(2, 3, 4, 5, generator=generator)
     assert torch.allclose(mix(image), nn.functional.conv2d(image, mix.weight[:, :, None, None], mix.bias), atol=1e-6)
     assert torch.allclose(mix(image[:, :, 0, 0]), mix(image)[:, :, 0, 0], atol=1e-6)
 
@@ -87,11 +88,11 @@ def test_incremental_amalgamation_encodes_two_at_a_time():
     student = linear([[1.0]], [[1.0]] * 3)
     for order in ("direct", "incremental"):
         losses = []
-        ri.layerwise_amalgamation(
-            teachers, student, [torch.ones(1, 1)], order=order, num_steps=1, joint_steps=0, progress=lambda _, loss: losses.append(loss)
-        )
+        options = {"num_steps": 1, "joint_steps": 0, "progress": lambda _, loss: losses.append(loss)}
+        ri.layerwise_amalgamation(teachers, student, [torch.ones(1, 1)], order=order, **options)
         widths.append(len(losses))
-    assert widths == [3, 4]  # trainings: one auto-encoder of 6 features and two stages; two auto-encoders (4 and 1 + 2) and two stages
+    # trainings: one auto-encoder of 6 features and two stages; two auto-encoders (of 4 and of 1 + 2) and two stages
+    assert widths == [3, 4]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -59,8 +59,8 @@ def test_trusting_an_expert_gives_that_experts_answer():
 
 
 def test_frugal_fusion_asks_the_second_expert_only_where_the_first_is_unsure():
-    # Before anyone is asked, {0} errs on 0.25 (half of the unsure half) and {1} costs 0.3, so expert 0 is asked. Then expert 1 is worth
-    # 0.5 of error on the unsure half, which is more than 0.3, and nothing on the other.
+    # Before anyone is asked, {0} errs on 0.25 (half of the unsure half) and {1} costs 0.3, so expert 0 is asked. Then expert 1 is
+    # worth 0.5 of error on the unsure half, which is more than 0.3, and nothing on the other.
     x, y, sure = toy_data()
     frugal = frugal_fusion_of_experts([Says(0), Says(1)], [(x, y)], costs=[0.0, 1.0], price=0.3)
     assert (frugal(x).argmax(1) == y).all() and frugal.asked.tolist() == [[True, not s] for s in sure.tolist()]

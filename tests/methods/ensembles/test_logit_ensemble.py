@@ -67,7 +67,8 @@ def test_a_constant_added_to_one_models_logits_changes_nothing():
 def test_an_overconfident_outlier_sways_the_mean_of_logits_but_not_of_probabilities():
     # logits (1, 0), (1, 0), (0, 9): probabilities of class 0 are 0.731, 0.731, 0.0001, mean 0.487; the vote says class 0
     logits = torch.tensor([[[0.5, -0.5]], [[0.5, -0.5]], [[0.0, 2.5]]])
-    decide = {rule: combine_logits(logits, torch.ones(3) / 3, rule)[0].argmax().item() for rule in ("probabilities", "logits", "vote")}
+    rules = ("probabilities", "logits", "vote")
+    decide = {rule: combine_logits(logits, torch.ones(3) / 3, rule)[0].argmax().item() for rule in rules}
     assert decide == {"probabilities": 0, "logits": 1, "vote": 0}
 
 
@@ -85,7 +86,8 @@ def test_it_beats_the_best_member_and_the_average_of_weights(seed):
     states = []
     for i in range(5):  # five models, each trained on its own hundred digits
         own = task.train[0][100 * i : 100 * (i + 1)], task.train[1][100 * i : 100 * (i + 1)]
-        states.append(toy_zoo.train(network, None, own, num_steps=60, lr=5e-3, generator=torch.Generator().manual_seed(5 * seed + i)))
+        generator = torch.Generator().manual_seed(5 * seed + i)
+        states.append(toy_zoo.train(network, None, own, num_steps=60, lr=5e-3, generator=generator))
     members = [copy.deepcopy(network) for _ in states]
     for member, state in zip(members, states):
         member.load_state_dict(state)

@@ -33,7 +33,8 @@ def test_sim_weights_follow_perplexity_by_hand():
     assert mixed.weights.tolist() == pytest.approx([3.5355 / 6.3639, 2.8284 / 6.3639], abs=1e-4)
     assert mixed.reference == 0
     # tau = 1/2 squares the perplexities: 8 and 12.5
-    assert pack((0.5, 0.25, 0.25), (0.2, 0.4, 0.4), temperature=0.5).weights.tolist() == pytest.approx([12.5 / 20.5, 8 / 20.5], abs=1e-4)
+    mixed = pack((0.5, 0.25, 0.25), (0.2, 0.4, 0.4), temperature=0.5)
+    assert mixed.weights.tolist() == pytest.approx([12.5 / 20.5, 8 / 20.5], abs=1e-4)
 
 
 def test_the_logits_are_mixed_and_not_the_probabilities():
@@ -77,7 +78,7 @@ def test_order_of_models_does_not_matter():
 
 
 def test_another_vocabulary_is_read_at_the_tokens_spelled_most_alike():
-    # Reference: letters. a, b, c are tokens 3, 2, 1 of the pairs, so its logits there are those of 0.3, 0.3, 0.3; "ab" is never read.
+    # Reference: letters. a, b, c are tokens 3, 2, 1 of the pairs, whose logits are read there; "ab" is never read.
     model = ri.packllm([Constant(0.5, 0.4, 0.1), Constant(0.1, 0.3, 0.2, 0.4)], "aba", tokenizers=[LETTERS, PAIRS])
     assert model.reference == 0
     expected = torch.tensor([[0.5, 0.4, 0.1], [0.4, 0.2, 0.3]]).log()

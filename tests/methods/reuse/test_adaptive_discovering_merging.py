@@ -66,7 +66,7 @@ def test_the_discovery_loss_by_hand():
     # One pair of examples, each the other's neighbour, nothing disturbed: -log<p, p> - log<p_1, p_2> + the negative entropy.
     network, losses = nn.Sequential(nn.Linear(3, 2)), []
     x = torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, -1.0]])
-    options = {"contrast_steps": 0, "num_steps": 1, "augment": lambda x, g: x, "distillation": 1.0, "regularization": 0.7, "sparsity": 0.0}
+    options = {"contrast_steps": 0, "num_steps": 1, "augment": lambda x, g: x, "regularization": 0.7, "sparsity": 0.0}
     ri.adaptive_discovering_merging(network, x, num_new=2, progress=lambda _, loss: losses.append(loss), **options)
     head = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)) / 3**0.5
     p = (x @ head.T).softmax(1)

@@ -71,7 +71,8 @@ def program(**options):
 
 
 def test_a_trigger_replaces_or_joins_the_masked_pixels():
-    for place, expected in (("replace", [[0, 1 + 2 + 3 * 0.4621], [0, 4 + 3 * 0.4621]]), ("add", [[0, 3 + 3 * 1.4621], [0, 4 + 3 * 0.4621]])):
+    for place, first in (("replace", 1 + 2 + 3 * 0.4621), ("add", 1 + 2 + 3 * 1.4621)):
+        expected = [[0, first], [0, 4 + 3 * 0.4621]]
         model, x = program(num_steps=0, place=place)
         model.delta.data.fill_(0.5)  # tanh(0.5) = 0.4621; the mask keeps it from the first two
         assert model(x).tolist() == [pytest.approx(row, abs=1e-3) for row in expected]
@@ -103,7 +104,8 @@ def test_equalized_odds_lets_the_discriminator_see_the_label():
 def test_the_gap_between_groups_shrinks_at_equal_accuracy(seed):
     network, data, test = biased_classifier(seed)  # the tuning data are biased too: 0.8
     before = [p.clone() for p in network.parameters()]
-    (accuracy, gap), useful = judge(network, test), ri.fairness_reprogramming(network, cut(data), mask=BORDER, fairness_weight=0.0)
+    accuracy, gap = judge(network, test)
+    useful = ri.fairness_reprogramming(network, cut(data), mask=BORDER, fairness_weight=0.0)
     fair = ri.fairness_reprogramming(network, cut(data), mask=BORDER, fairness_weight=1.0)
     assert judge(fair, test)[1] < 0.8 * gap and judge(fair, test)[0] > accuracy - 0.03
     assert judge(fair, test)[1] < judge(useful, test)[1] - 0.03  # it is the discriminator's doing, not the trigger's alone

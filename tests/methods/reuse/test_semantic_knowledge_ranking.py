@@ -53,7 +53,8 @@ def world(seed):
 def trained(seed, **options):
     encoder, facts, (questions, choices, answers, relevant), count = world(seed)
     settings = {"num_facts": 1, "ranking_steps": 400, **options}
-    model = ri.semantic_knowledge_ranking(encoder, questions[:count], choices[:count], answers[:count], facts, relevant[:count], **settings)
+    taught = questions[:count], choices[:count], answers[:count], facts, relevant[:count]
+    model = ri.semantic_knowledge_ranking(encoder, *taught, **settings)
     test = questions[count:], choices[count:]
     right = (model(*test).argmax(1) == answers[count:]).float().mean().item()
     used = model.rank(*test)[torch.arange(len(test[0])), answers[count:], 0]
@@ -74,7 +75,8 @@ def test_an_option_is_scored_from_both_readings_and_their_product():
     reader = Reader(encoder, facts, 2, 1, False, True, torch.Generator().manual_seed(0))
     queries, used = torch.tensor([[[1, 2, 3], [1, 2, 4]]]), torch.tensor([[[1], [0]]])
     alone, informed = reader.read(queries[0]), reader.read(torch.cat([queries[0], facts[[1, 0]]], 1))
-    assert torch.allclose(reader.scores(queries, used)[0], torch.cat([alone, informed, alone * informed], 1) @ reader.score, atol=1e-5)
+    fused = torch.cat([alone, informed, alone * informed], 1)
+    assert torch.allclose(reader.scores(queries, used)[0], fused @ reader.score, atol=1e-5)
     reader.fuse = False
     assert torch.allclose(reader.scores(queries, used)[0], informed @ reader.score[32:64], atol=1e-5)
 
@@ -85,7 +87,8 @@ def test_re_ranking_orders_what_was_retrieved():
     reader = Reader(encoder, facts, 2, 2, True, True, torch.Generator().manual_seed(0))
     questions, options = torch.tensor([[1, 2]]), torch.tensor([[[7]]])
     scores = reader.relevance(torch.tensor([[1, 2, 7]] * 2), facts[:2])
-    assert reader.rank(questions, options)[0, 0].tolist() == scores.argsort(descending=True).tolist()  # never fact 2, which shares nothing
+    ranked = reader.rank(questions, options)[0, 0].tolist()
+    assert ranked == scores.argsort(descending=True).tolist()  # never fact 2, which shares nothing
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -9,7 +9,7 @@ from tests.methods.reuse.toy_values import speech_encoder
 
 
 def language(count, generator, units, shift):
-    """Spectrograms of 24 frames and 20 bins: each unit lasts 4 frames and has two formants, which glide and are moved by `shift`."""
+    """Spectrograms of 24 frames and 20 bins: each unit lasts 4 frames and has two formants, moved by `shift`."""
     spoken = torch.randint(len(units), (count, 6), generator=generator).repeat_interleave(4, 1)
     formants = units[spoken]
     formants = 0.6 * formants + 0.4 * torch.cat([formants[:, :1], formants[:, :-1]], 1) + shift
@@ -30,7 +30,8 @@ def test_a_correction_is_added_to_what_enters_a_layer():
     # One frame (2, -1): down (1, 1) gives 1, ReLU keeps it, up (3, 5): h + R(h) = (5, 4); the layer doubles it.
     encoder = nn.Sequential(nn.Linear(2, 2, bias=False))
     encoder[0].weight.data = 2 * torch.eye(2)
-    model = ri.speech_reprogramming(encoder, [(torch.zeros(1, 1, 2), torch.zeros(1, 1, dtype=torch.long))], rank=1, layer="linear", num_steps=0)
+    data = [(torch.zeros(1, 1, 2), torch.zeros(1, 1, dtype=torch.long))]
+    model = ri.speech_reprogramming(encoder, data, rank=1, layer="linear", num_steps=0)
     model.programs["0"].down.data, model.programs["0"].up.data = torch.tensor([[1.0], [1.0]]), torch.tensor([[3.0, 5.0]])
     assert model.frames(torch.tensor([[[2.0, -1.0]]])).tolist() == [[[10.0, 8.0]]]
     assert model.frames(torch.tensor([[[-2.0, 1.0]]])).tolist() == [[[-4.0, 2.0]]]  # down gives -1: nothing is added

@@ -59,10 +59,8 @@ def test_the_losses_of_both_steps_by_hand():
     heads = [draw(2, 4), draw(2, 4)]
     f, g = [big[0](x), big(x)], [little[0](x), little[1](little[0](x))]
     scores = little(x)
-    unlike = [
-        (F.normalize((g[l] @ heads[l].T).relu(), dim=1) - F.normalize((f[l] @ projections[l].T).relu(), dim=1)).square().sum(1).mean()
-        for l in range(2)
-    ]
+    into = lambda z, matrix: F.normalize((z @ matrix.T).relu(), dim=1)  # noqa: E731
+    unlike = [(into(g[l], heads[l]) - into(f[l], projections[l])).square().sum(1).mean() for l in range(2)]
     p, q = ((f[1] @ projections[1].T).relu() @ classifiers[1].T / 2).softmax(1), (scores / 2).softmax(1)
     soft = 4 * (p * (p / q).log()).sum(1).mean()
     labels = F.cross_entropy(scores, y)

@@ -24,7 +24,8 @@ def machine_noise(count, generator):
     states, t = torch.arange(count) % 2, torch.arange(40) / 40
     pitch = torch.where(states == 0, 2.0, 4.5)[:, None] + 0.5 * torch.randn(count, 1, generator=generator)
     gain, phase = torch.rand(2, count, 1, generator=generator)
-    return (0.6 + 0.8 * gain) * torch.sin(2 * math.pi * (pitch * t + phase)) + 0.3 * torch.randn(count, 40, generator=generator), states
+    tone = (0.6 + 0.8 * gain) * torch.sin(2 * math.pi * (pitch * t + phase))
+    return tone + 0.3 * torch.randn(count, 40, generator=generator), states
 
 
 class Sums(nn.Module):
@@ -45,7 +46,8 @@ def test_padding_mask_and_waveform_by_hand():
     assert model.utterance(torch.tensor([[5.0, 6.0]])).tolist() == [[5, 6, 2, 3, 4, 5, 6, 7]]  # the series is not covered
     model.groups = torch.tensor([[0, 1], [2, 3]])
     shares = torch.tensor([11.0, 5.0, 9.0, 13.0]).softmax(0)
-    assert model(torch.tensor([[5.0, 6.0]])).exp()[0].tolist() == pytest.approx([shares[:2].sum().item(), shares[2:].sum().item()])
+    expected = [shares[:2].sum().item(), shares[2:].sum().item()]
+    assert model(torch.tensor([[5.0, 6.0]])).exp()[0].tolist() == pytest.approx(expected)
 
 
 def test_the_authors_code_adds_the_waveform_everywhere_and_repeats_the_series():
@@ -56,7 +58,8 @@ def test_the_authors_code_adds_the_waveform_everywhere_and_repeats_the_series():
 
 def test_the_loss_is_the_negative_log_of_the_group_mean_plus_weight_decay():
     x, y, losses = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([0, 1]), []
-    model = ri.voice2series(Sums(), [(x, y)], length=8, num_steps=2, lr=0.1, weight_decay=0.5, progress=lambda _, loss: losses.append(loss))
+    options = {"num_steps": 2, "lr": 0.1, "weight_decay": 0.5, "progress": lambda _, loss: losses.append(loss)}
+    model = ri.voice2series(Sums(), [(x, y)], length=8, **options)
     start = program()
     assert losses[0] == pytest.approx(-start(x)[[0, 1], y].mean().item())  # theta is zero
     assert losses[1] > 0.5 * 6 * 0.1**2 * 0.9  # Adam's first step moves the six free samples by lr

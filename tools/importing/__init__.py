@@ -52,7 +52,10 @@ def add_parser(commands) -> None:
 def run(args) -> int:
     catalog = load_from(args.catalog)
     if catalog.problems:
-        print(f"{len(catalog.problems)} problems in the catalog; their records are left out (`python -m tools check`)", file=sys.stderr)
+        print(
+            f"{len(catalog.problems)} problems in the catalog; their records are left out (`python -m tools check`)",
+            file=sys.stderr,
+        )
     document, found = read(args.file, catalog)
     name = str(args.file) if str(args.file).isprintable() else ascii(str(args.file))
     for finding in document.findings:
@@ -63,7 +66,9 @@ def run(args) -> int:
         files = draft.drafts(document, found, catalog, args.file.stem)
         written, kept = draft.write(args.write, files, catalog.folder)
         where = str(args.write) if str(args.write).isprintable() else ascii(str(args.write))
-        print(f"{written} drafts written into {where}" + (f", {kept} kept that were there" if kept else "") + "; fill in every TODO")
+        print(
+            f"{written} drafts written into {where}" + (f", {kept} kept that were there" if kept else "") + "; fill in every TODO"
+        )
     return 0
 
 

@@ -8,8 +8,21 @@ import bibtexparser
 
 from tools.importing.items import LONGEST_TITLE, Document, Item, Link, arxiv_id, clean, repository, shown
 
-_ACCENTS = {"`": "\u0300", "'": "\u0301", "^": "\u0302", '"': "\u0308", "~": "\u0303", "=": "\u0304", ".": "\u0307", "u": "\u0306",
-            "v": "\u030c", "H": "\u030b", "c": "\u0327", "k": "\u0328", "r": "\u030a"}  # fmt: skip
+_ACCENTS = {
+    "`": "\u0300",
+    "'": "\u0301",
+    "^": "\u0302",
+    '"': "\u0308",
+    "~": "\u0303",
+    "=": "\u0304",
+    ".": "\u0307",
+    "u": "\u0306",
+    "v": "\u030c",
+    "H": "\u030b",
+    "c": "\u0327",
+    "k": "\u0328",
+    "r": "\u030a",
+}
 _LETTERS = {"ss": "ß", "o": "ø", "O": "Ø", "l": "ł", "L": "Ł", "ae": "æ", "AE": "Æ", "aa": "å", "AA": "Å", "i": "i", "j": "j"}
 
 
@@ -26,7 +39,9 @@ def read(text: str) -> Document:
             if isinstance(block.ignore_error_block, bibtexparser.model.Entry):
                 _add(block.ignore_error_block, line, document)
         else:
-            document.say(line, "bibtex", "an entry that cannot be read", "balance its braces and quotes, one comma behind each field")
+            document.say(
+                line, "bibtex", "an entry that cannot be read", "balance its braces and quotes, one comma behind each field"
+            )
     for entry in library.entries:
         _add(entry, (entry.start_line or 0) + 1, document)
     document.items.sort(key=lambda item: item.line)
@@ -48,7 +63,11 @@ def _add(entry, line: int, document: Document) -> None:
     where = fields.get("booktitle") or fields.get("journal") or fields.get("publisher", "")
     if re.search(r"\barxiv\b|\bcorr\b", where, re.I):
         where = "arXiv"
-    archive = fields.get("eprint", "") if re.search("arxiv", fields.get("archiveprefix", fields.get("eprinttype", "arxiv")), re.I) else ""
+    archive = (
+        fields.get("eprint", "")
+        if re.search("arxiv", fields.get("archiveprefix", fields.get("eprinttype", "arxiv")), re.I)
+        else ""
+    )
     raw = " ".join(fields.values())
     text = f"arxiv:{archive} " if archive and arxiv_id(f"arxiv:{archive}") else ""
     text += f"{fields.get('doi', '')} {fields.get('journal', '')} {fields.get('note', '')} {fields.get('howpublished', '')}"

@@ -102,7 +102,11 @@ def _paper(item: Item, venue: str | None, year: int | None, nodes: list[str]) ->
 
 
 def _project(item: Item, kind: str) -> dict:
-    choices = "library, paper code, list, project page or profile" if kind == "codebases" else "blog, video, thread, models and datasets or list"
+    choices = (
+        "library, paper code, list, project page or profile"
+        if kind == "codebases"
+        else "blog, video, thread, models and datasets or list"
+    )
     record = {"name": _line(item.title), "url": item.url, "kind": f"{BLANK}: {choices}"}
     if item.authors:
         record["authors"] = [_line(name) for name in dict.fromkeys(item.authors)]
@@ -111,8 +115,10 @@ def _project(item: Item, kind: str) -> dict:
 
 def _reading_list(document: Document, topics: Topics, entry_of: dict[int, tuple[str, str]], name: str) -> dict:
     singular = {"papers": "paper", "codebases": "codebase", "resources": "resource"}
-    sections = {n: {"heading": _line(h.text) or "Untitled", "level": h.level, "taxonomy": topics.of(document, n)[0], "entries": []}
-                for n, h in enumerate(document.headings)}  # fmt: skip
+    sections = {
+        n: {"heading": _line(h.text) or "Untitled", "level": h.level, "taxonomy": topics.of(document, n)[0], "entries": []}
+        for n, h in enumerate(document.headings)
+    }
     front = {"heading": "Untitled", "level": 1, "entries": []}
     for number, (kind, id) in sorted(entry_of.items()):
         entry = {singular[kind]: id, "listed_as": _line(document.items[number].title)}
@@ -120,7 +126,9 @@ def _reading_list(document: Document, topics: Topics, entry_of: dict[int, tuple[
             entry["keywords"] = keywords
         where = document.items[number].heading
         (front if where is None else sections[where])["entries"].append(entry)
-    ordered = ([front] if front["entries"] else []) + [sections[n] for n in sorted(sections, key=lambda n: document.headings[n].line)]
+    ordered = ([front] if front["entries"] else []) + [
+        sections[n] for n in sorted(sections, key=lambda n: document.headings[n].line)
+    ]
     title = document.headings[0].text if document.headings[0].level == 1 else name
     return {
         "title": _line(title) or name,

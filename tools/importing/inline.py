@@ -21,7 +21,7 @@ _IMAGE_TAG = re.compile(r"<img\s[^<>]{0,2000}>", re.I)
 _BREAK = re.compile(r"<br\s{0,3}/?>", re.I)
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,2000}>")
 _BARE = re.compile(r"<?(https?://[^\s<>\[\]()\"'`|]+(?:\([^\s<>()]{0,80}\))?)>?")
-_CODE = re.compile(r"(`{1,3})([^`\n]+)\1")
+CODE_SPAN = re.compile(r"(`{1,3})([^`\n]+)\1")
 _EMOJI = re.compile(r":[a-z0-9_+-]{2,40}:")
 
 
@@ -29,7 +29,7 @@ def parts(text: str, references: dict[str, str] | None = None) -> list[Part]:
     """Split text into plain text and links; `references` are the `[name]: url` definitions."""
     text = text[:LONGEST]
     text = _ANCHOR.sub(lambda m: f"[{m[2]}]({m[1]})" if "]" not in m[2] else m[2], text)
-    text = _CODE.sub(lambda m: m[2].translate(_HIDDEN), text)
+    text = CODE_SPAN.sub(lambda m: m[2].translate(HIDDEN), text)
     text = _BREAK.sub(" ", _IMAGE_TAG.sub(" ", text))
     closing, round_closing, last = _partners(text, "[", "]"), _partners(text, "(", ")"), text.rfind(")")
     found: list[Part] = []
@@ -49,8 +49,8 @@ def parts(text: str, references: dict[str, str] | None = None) -> list[Part]:
     return found
 
 
-_HIDDEN = str.maketrans({"[": "\ue000", "]": "\ue001", "(": "\ue002", ")": "\ue003", "*": "\ue004", "|": "\ue005", "<": "\ue006"})
-_BACK = {ord(hidden): chr(plain) for plain, hidden in _HIDDEN.items()}
+HIDDEN = str.maketrans({"[": "\ue000", "]": "\ue001", "(": "\ue002", ")": "\ue003", "*": "\ue004", "|": "\ue005", "<": "\ue006"})
+_BACK = {ord(hidden): chr(plain) for plain, hidden in HIDDEN.items()}
 
 
 def _partners(text: str, opening: str, closing: str) -> dict[int, int]:

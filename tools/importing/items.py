@@ -168,8 +168,17 @@ _MONTH = re.compile(r"(?<!\d)(\d\d)[./](0[1-9]|1[0-2])(?!\d)")  # 24.05
 _FULL_MONTH = re.compile(r"(?<!\d)((?:19|20)\d\d)[./-](0[1-9]|1[0-2])(?!\d)")
 _NAMED_MONTH = re.compile(r"\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\b", re.I)
 MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
-OTHER_NAMES = {"nips": "neurips", "tpami": "ieee tpami", "pami": "ieee tpami", "nmi": "nature machine intelligence", "corr": "arxiv"}
-STATUS = "spotlight oral poster workshop workshops findings track industry main highlight tutorial demo preprint long short best paper award".split()
+OTHER_NAMES = {
+    "nips": "neurips",
+    "tpami": "ieee tpami",
+    "pami": "ieee tpami",
+    "nmi": "nature machine intelligence",
+    "corr": "arxiv",
+}
+STATUS = (
+    "spotlight oral poster workshop workshops findings track industry main highlight tutorial demo preprint long short best "
+    "paper award"
+).split()
 
 
 @dataclass(frozen=True)

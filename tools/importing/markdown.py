@@ -1,18 +1,16 @@
-"""Read a list in Markdown: headings, bullets, tables and their entries, with the line of each, and what is broken in it.
+"""Read a list in Markdown: the entries of its bullets, tables and paragraphs, with the line of each.
 
-Two steps: the text becomes blocks (headings, rows, bullets with what is indented below them, paragraphs), each with its
-line; then blocks become items. Nothing here knows the catalog.
+The text becomes blocks (tools/importing/blocks.py), and blocks become items here. Nothing here knows the catalog.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections import Counter
-from dataclasses import dataclass, field
 from dataclasses import replace as changed
 
-from tools.importing.inline import _CODE, _HIDDEN, Part, parts, unmarked
+from tools.importing import faults
+from tools.importing.blocks import Block, Bullet, Paragraph, Row, Table, blocks_of, lines_of, references_of
+from tools.importing.inline import Part, parts, unmarked
 from tools.importing.items import (
     LONGEST_TITLE,
     Document,
@@ -28,205 +26,38 @@ from tools.importing.items import (
     shown,
 )
 
-LONGEST_LINE = 20_000
-SUGGESTIONS = 100  # looking for the nearest anchor costs time; past this many only the place is named
-
-
-@dataclass
-class Bullet:
-    line: int
-    indent: int
-    text: str
-    children: list[Bullet] = field(default_factory=list)
-
-
-@dataclass
-class Row:
-    line: int
-    cells: list[str]
-
-
-@dataclass
-class Table:
-    line: int
-    header: list[str]
-    rows: list[Row]
-
-
-@dataclass
-class Paragraph:
-    line: int
-    text: str
-
-
-Block = Heading | Bullet | Table | Paragraph
-
 
 def read(text: str) -> Document:
     document = Document()
-    lines = _lines(text, document)
-    references = dict(_references(lines))
-    blocks = list(_blocks(lines, document))
+    lines = lines_of(text, document)
+    references = dict(references_of(lines))
+    blocks = list(blocks_of(lines, document))
     _Reader(document, references).read(blocks)
-    _broken_marks(lines, document)
-    _headings(document)
-    _anchors(lines, references, document)
+    faults.bold(lines, document)
+    faults.headings(document)
+    faults.anchors(lines, references, document)
     document.findings.sort()
     return document
-
-
-# --- lines ------------------------------------------------------------------------------------------------------
-
-
-def _lines(text: str, document: Document) -> list[str]:
-    """The lines without front matter, comments, code blocks and control characters; what is left out leaves its line."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    fence, comment, front = "", False, bool(lines) and lines[0].strip() == "---" and "---" in (line.strip() for line in lines[1:60])
-    for index, line in enumerate(lines):
-        if len(line) > LONGEST_LINE:
-            document.say(index + 1, "markdown", f"a line of {len(line)} characters", f"split it; only {LONGEST_LINE} were read")
-            line = line[:LONGEST_LINE]
-        line = line.expandtabs(4)
-        if bad := next((c for c in line if not c.isprintable() and c not in "\u00a0\u3000\u2028\u200b\u200d\ufeff\u00ad"), None):
-            document.say(index + 1, "markdown", f"control character U+{ord(bad):04X}", "delete it")
-        line = "".join(c if c.isprintable() else " " for c in line)
-        if front:
-            front = index == 0 or line.strip() != "---"
-            lines[index] = ""
-            continue
-        stripped = line.lstrip()
-        if fence:
-            fence = "" if stripped.startswith(fence) and not stripped.strip(fence[0] + " ") else fence
-            lines[index] = ""
-            continue
-        if not comment and (mark := re.match(r"(`{3,}|~{3,})", stripped)) and mark[0] not in stripped[len(mark[0]) :]:
-            fence, lines[index] = mark[0], ""
-            continue
-        lines[index], comment = _without_comments(line, comment)
-    return lines
-
-
-def _without_comments(line: str, inside: bool) -> tuple[str, bool]:
-    kept, position = [], 0
-    while position < len(line):
-        mark = line.find("-->" if inside else "<!--", position)
-        if mark < 0:
-            if not inside:
-                kept.append(line[position:])
-            return "".join(kept), inside
-        if not inside:
-            kept.append(line[position:mark])
-        position, inside = mark + (3 if inside else 4), not inside
-    return "".join(kept), inside
-
-
-def _references(lines: list[str]):
-    for index, line in enumerate(lines):
-        if match := re.fullmatch(r" {0,3}\[([^\[\]]{1,100})\]:\s+<?(\S+?)>?(\s+[\"'(].*)?\s*", line):
-            yield match[1].lower(), match[2]
-            lines[index] = ""
-
-
-# --- blocks -----------------------------------------------------------------------------------------------------
-
-_ATX = re.compile(r" {0,3}(#{1,6})(?:\s+(.*))?")
-_BULLET = re.compile(r"(\s*)([-*+]|\d{1,9}[.)])(?:\s+(.*))?")
-_RULE = re.compile(r" {0,3}([-*_])\s*(?:\1\s*){2,}")
-
-
-def _blocks(lines: list[str], document: Document):
-    index, stack, previous = 0, [], None  # the bullets that are open, and the block before
-    parents: list[tuple[int, int]] = []  # (level, index) of the headings that are open
-    blank = True
-    while index < len(lines):
-        line, number = lines[index], index + 1
-        index += 1
-        if not line.strip():
-            blank = True
-            continue
-        match = _ATX.fullmatch(line) or (blank and re.fullmatch(r"(#{2,6})([^#\s].*)", line))
-        setext = _setext(lines, index - 1) if blank and not match else 0
-        if match or setext:
-            level = setext or len(match[1])
-            text = line if setext else match[2] or ""
-            if not setext and match.re is not _ATX:
-                document.say(number, "markdown", f"no space behind {match[1]}", f"write {match[1]} {shown(text)[1:-1]}")
-            text = clean(unmarked("".join(part.text for part in parts(re.sub(r" #+$", "", " ".join(text.split()))))))
-            while parents and parents[-1][0] >= level:
-                parents.pop()
-            heading = Heading(number, level, text, parents[-1][1] if parents else None)
-            parents.append((level, len(document.headings)))
-            document.headings.append(heading)
-            index += bool(setext)
-            stack, previous = [], heading
-            yield heading
-        elif _RULE.fullmatch(line):
-            stack, previous = [], None
-        elif "|" in line and index < len(lines) and _is_delimiter(lines[index]):
-            previous = Table(number, _cells(line), [])
-            stack = []
-            index += 1
-            while index < len(lines) and "|" in lines[index] and not _ATX.fullmatch(lines[index]):
-                previous.rows.append(Row(index + 1, _cells(lines[index])))
-                index += 1
-            yield previous
-        elif match := _BULLET.fullmatch(line):
-            indent = len(match[1])
-            while stack and stack[-1].indent >= indent:
-                stack.pop()
-            bullet = Bullet(number, indent, match[3] or "")
-            if stack:
-                stack[-1].children.append(bullet)
-            elif indent < 4 or not isinstance(previous, Paragraph):
-                yield bullet
-            else:
-                bullet.indent = indent  # below an indented note: belongs to it
-            if stack or indent < 4 or not isinstance(previous, Paragraph):
-                stack.append(bullet)
-                previous = bullet
-        elif stack and (not blank or len(line) - len(line.lstrip()) > stack[0].indent):
-            while len(stack) > 1 and blank and len(line) - len(line.lstrip()) <= stack[-1].indent:
-                stack.pop()
-            stack[-1].text += "\n" + line.strip()
-        elif isinstance(previous, Paragraph) and not blank:
-            previous.text += "\n" + line.strip()
-        else:
-            stack, previous = [], Paragraph(number, line.strip())
-            yield previous
-        blank = False
-
-
-def _setext(lines: list[str], index: int) -> int:
-    """The level of the heading that `===` or `---` below a line makes."""
-    below = lines[index + 1].strip() if index + 1 < len(lines) else ""
-    if len(below) < 3 or set(below) not in ({"="}, {"-"}) or _BULLET.fullmatch(lines[index]) or "|" in lines[index]:
-        return 0
-    return 1 if below[0] == "=" else 2
-
-
-def _is_delimiter(line: str) -> bool:
-    cells = _cells(line)
-    return "|" in line and all(re.fullmatch(r":?-+:?", cell) for cell in cells)
-
-
-def _cells(line: str) -> list[str]:
-    line = _CODE.sub(lambda m: m[0].translate(_HIDDEN), line.strip())
-    cells = re.split(r"(?<!\\)\|", line)
-    cells = cells[1:] if not cells[0].strip() else cells
-    cells = cells[:-1] if cells and not cells[-1].strip() and line.endswith("|") else cells
-    return [cell.strip().replace("\\|", "|") for cell in cells]
 
 
 # --- from blocks to items ---------------------------------------------------------------------------------------
 
 GENERIC = set(
-    "paper papers pdf arxiv link links abs abstract html openreview proceedings doi url page here read full text version preprint "
-    "code github official repo repository implementation project homepage home website site pytorch tensorflow jax unofficial source "
-    "dataset data datasets models model demo video slides blog poster bibtex cite colab notebook supplementary supp appendix star stars "
-    "simple hugging huggingface hf weights checkpoints talk youtube twitter the and of acl anthology download webpage web gitlab".split()
+    "paper papers pdf arxiv link links abs abstract html openreview proceedings doi url page here read "
+    "full text version preprint "
+    "code github official repo repository implementation project homepage home website site pytorch "
+    "tensorflow jax unofficial source "
+    "dataset data datasets models model demo video slides blog poster bibtex cite colab notebook "
+    "supplementary supp appendix star stars "
+    "simple hugging huggingface hf weights checkpoints talk youtube twitter the and of acl anthology "
+    "download webpage web gitlab".split()
 )
-CODE_WORDS = set("code github repo repository implementation official codebase pytorch tensorflow jax gitlab unofficial source".split())
-OTHER_WORDS = set("dataset data datasets models demo video slides blog poster bibtex cite colab notebook hugging huggingface hf talk".split())
+CODE_WORDS = set(
+    "code github repo repository implementation official codebase pytorch tensorflow jax gitlab unofficial source".split()
+)
+OTHER_WORDS = set(
+    "dataset data datasets models demo video slides blog poster bibtex cite colab notebook hugging huggingface hf talk".split()
+)
 KEYS = {
     "code": "code github repo repository official implementation codebase",
     "keywords": "keyword keywords tags tag",
@@ -242,10 +73,14 @@ COLUMNS = {
     "date": "date year time",
     "authors": "author authors",
     "link": "link links pdf url arxiv",
-    "title or link": "paper papers name method work reference",
+    "paper": "paper papers work reference article",
+    "name": "name method model approach",
 }
-_MONTHS = r"jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec"
-_DATED = re.compile(r"^[A-Za-z][\w .,&'’()*/-]{0,60}?['’ ]?(?:(?:19|20)?\d\d)(?:[ ,-]+(?:spotlight|oral|poster|workshop|findings|best paper)[\w ]*)?$", re.I)
+_DATED = re.compile(
+    r"^[A-Za-z][\w .,&'’()*/-]{0,60}?['’ ]?(?:(?:19|20)?\d\d)"
+    r"(?:[ ,-]+(?:spotlight|oral|poster|workshop|findings|best paper)[\w ]*)?$",
+    re.I,
+)
 
 
 def _is_date_or_venue(text: str) -> bool:
@@ -298,7 +133,9 @@ class _Reader:
             if part.url is None:
                 continue
             if not part.target and not part.image:
-                self.document.say(line, "markdown", f"the link {shown(part.text, 50)} leads nowhere", "give it an address or delete it")
+                self.document.say(
+                    line, "markdown", f"the link {shown(part.text, 50)} leads nowhere", "give it an address or delete it"
+                )
             if part.text != part.text.strip():
                 self.document.say(line, "markdown", f"space at the edge of the link text {shown(part.text, 50)}", "delete it")
             if part.url.startswith("http://") and (is_paper_link(part.url) or repository(part.url)):
@@ -328,10 +165,15 @@ class _Reader:
         if not item.title:
             return
         item.links += [Link(part.text, part.url, row.line) for part in found.get("link", []) if part.url and not _is_code(part)]
-        code = found.get("code", [])
-        item.code += [Link(part.text, part.url, row.line) for part in code + found.get("link", []) if part.url and (part in code or _is_code(part))]
+        code = found.get("code", []) + [part for part in found.get("name", []) if part.url and repository(part.url)]
+        item.code += [
+            Link(part.text, part.url, row.line)
+            for part in code + found.get("link", [])
+            if part.url and (part in code or _is_code(part))
+        ]
         if not any(part.url for part in code):
-            item.code_text = clean(unmarked("".join(part.text for part in code))).strip("-–—/ ")
+            words = clean(unmarked("".join(part.text for part in code))).strip("-–—/ ")
+            item.code_text = "" if words.lower() in ("null", "none", "n/a", "na", "no", "tbd", "x", "✗", "❌") else words
         pubs = [unmarked("".join(part.text for part in found.get(role, []))) for role in ("pub", "date")]
         item.pub = clean(" ".join(text for text in pubs if text)).strip("-–—/ ") or item.pub
         item.authors = item.authors or _authors(unmarked("".join(part.text for part in found.get("authors", []))))
@@ -416,7 +258,8 @@ class _Reader:
                     mend = "link it or delete the brackets"
                     self.document.say(paragraph.line + offset, "markdown", f"{shown(bracket)} in brackets is no link", mend)
             entry = papers and (
-                (lead in papers and len(_words(lead.text)) > 2) or (_is_generic(papers[0]) and (len(whole) < 250 and len(_words(whole)) > 3))
+                (lead in papers and len(_words(lead.text)) > 2)
+                or (_is_generic(papers[0]) and (len(whole) < 250 and len(_words(whole)) > 3))
             )
             if entry and (item := _entry(found, paragraph.line + offset)):
                 self.add(item, self.heading, text)
@@ -447,7 +290,9 @@ class _Reader:
         inner = {heading.parent for heading in document.headings}
         for index, heading in enumerate(document.headings):
             if index not in inner and index not in self.said:
-                document.say(heading.line, "section", f"the section {shown(heading.text)} is empty", "fill it or delete its heading")
+                document.say(
+                    heading.line, "section", f"the section {shown(heading.text)} is empty", "fill it or delete its heading"
+                )
 
 
 def _roles(names: list[str]) -> dict[str, int]:
@@ -458,9 +303,10 @@ def _roles(names: list[str]) -> dict[str, int]:
             if words & set(known.split()) and role not in roles:
                 roles[role] = at
                 break
-    either = roles.pop("title or link", None)
-    if either is not None:
-        roles.setdefault("link" if "title" in roles else "title", either)
+    if "paper" in roles:
+        roles.setdefault("link" if "title" in roles else "title", roles.pop("paper"))
+    if "title" not in roles and "name" in roles:
+        roles["title"] = roles.pop("name")
     roles.setdefault("title", next((at for at in range(len(names)) if at not in roles.values()), 0))
     return roles
 
@@ -478,7 +324,7 @@ def _entry(found: list[Part], line: int) -> Item | None:
     if quoted and len(_words(quoted[1])) >= 3:
         title = quoted[1]
         behind = " ".join(part.text for part in found)
-        pub = behind[behind.find(quoted[1]) + len(quoted[1]) :].strip(" ”\",.")[:200]
+        pub = behind[behind.find(quoted[1]) + len(quoted[1]) :].strip(' ”",.')[:200]
         papers = [part for part in links if is_paper_link(part.url)]
         url = papers[0].url if papers else None
         authors = _authors(unmarked(plain[: quoted.start()]))
@@ -486,7 +332,12 @@ def _entry(found: list[Part], line: int) -> Item | None:
         named = [part for part in links if not _is_generic(part) and part.text.strip()]
         chosen = next((part for part in named if is_paper_link(part.url)), None) or next(iter(named), None)
         authors = []
-        if chosen is not None and repository(chosen.url) and _text_title(found) and any(is_paper_link(part.url) for part in links):
+        if (
+            chosen is not None
+            and repository(chosen.url)
+            and _text_title(found)
+            and any(is_paper_link(part.url) for part in links)
+        ):
             chosen = None  # "TITLE [Paper](..) [Name](repository)"
         if chosen is not None:
             title, url = chosen.text, chosen.url
@@ -499,8 +350,9 @@ def _entry(found: list[Part], line: int) -> Item | None:
         elif (ids := arxiv_id(plain) or doi_of(plain)) or _is_date_or_venue((_TAGS.match(plain) or ["", ""])[1] or ""):
             title = _text_title(found)
             url = f"https://arxiv.org/abs/{ids}" if ids and arxiv_id(plain) else None
-        if not pub:
-            pub = _venue_tag(found)
+        pub = _venue_tag(found)
+        if chosen is None:
+            title, authors, pub = _bare(title, pub)
     if not _words(title):
         return None
     code = [Link(part.text, part.url, line) for part in links if part.url != url and not part.image and _is_code(part)]
@@ -514,7 +366,10 @@ def _venue_tag(found: list[Part]) -> str:
     for part in found:
         if part.url is not None and _is_date_or_venue(unmarked(part.text)):
             return clean(unmarked(part.text).strip("[]() "))
-        for match in re.finditer(r"[\[(【]([^\[\]()【】]{3,60})[\])】]|\*{1,2}([^*]{3,60})\*{1,2}|_([^_]{3,60})_", part.text if part.url is None else ""):
+        for match in re.finditer(
+            r"[\[(【]([^\[\]()【】]{3,60})[\])】]|\*{1,2}([^*]{3,60})\*{1,2}|_([^_]{3,60})_",
+            part.text if part.url is None else "",
+        ):
             text = match[1] or match[2] or match[3]
             if _is_date_or_venue(text):
                 return clean(unmarked(text))
@@ -531,6 +386,16 @@ def _text_title(found: list[Part]) -> str:
         text = text[match.end() :]
     text = re.sub(r"[\[(]\s*[|,/]*\s*[\])]", " ", text)
     return text.rstrip(" \n\u00a0|:,;.[](){}–—-")
+
+
+def _bare(title: str, pub: str) -> tuple[str, list[str], str]:
+    """(title, authors, pub) of "Author et al. Title. Venue 2023": what stands around a title in plain text."""
+    title, authors = clean(unmarked(title)), []
+    while (cut := max(title.rfind(". "), title.rfind(", "))) > 10 and _is_date_or_venue(title[cut + 2 :]):
+        pub, title = pub or title[cut + 2 :], title[:cut]
+    if match := re.match(r"([^.:]{2,40}?),? et\.? ?al\.?[,:]? ", title):
+        authors, title = [match[1]], title[match.end() :]
+    return title, authors, pub
 
 
 def _title(text: str) -> str:
@@ -552,97 +417,11 @@ def _title(text: str) -> str:
 def _authors(text: str) -> list[str]:
     """Names from "A. One, B. Two, and C. Three"; none where the text is something else."""
     text = clean(text).strip(" .,")
-    names = [re.sub(r"^(and|&)\s+|\.\.\.$|\s+et al\.?$", "", name.strip()).strip() for name in re.split(r",|;|\s+and\s+|\s+&\s+", text[:3000])]
+    names = [
+        re.sub(r"^(and|&)\s+|\.\.\.$|\s+et\.? ?al\.?$", "", name.strip()).strip()
+        for name in re.split(r",|;|\s+and\s+|\s+&\s+", text[:3000])
+    ]
     names = [name for name in names if name and name.lower() not in ("et al", "et al.", "others")]
     if not names or not all(len(name.split()) <= 6 and name[0].isupper() and len(name) <= 60 for name in names):
         return []
     return names if len(names) > 1 or 2 <= len(names[0].split()) <= 4 else []
-
-
-# --- broken Markdown --------------------------------------------------------------------------------------------
-
-
-def _broken_marks(lines: list[str], document: Document) -> None:
-    for number, line in enumerate(lines, 1):
-        if "**" not in line:
-            continue
-        line = _CODE.sub(" ", line)
-        if _RULE.fullmatch(line):
-            continue
-        for cell in re.split(r"(?<!\\)\|", line):
-            pieces = re.split(r"(?<!\\)\*{2}(?!\*)", cell)
-            for inside in pieces[1::2] if len(pieces) % 2 else []:
-                if inside.strip() and inside != inside.strip():
-                    mend = f"write **{inside.strip()[:60]}**"
-                    document.say(number, "markdown", f"a space inside the bold markers of {shown('**' + inside + '**', 60)}", mend)
-
-
-def _headings(document: Document) -> None:
-    """Levels that jump, headings and numbers used twice."""
-    before, seen, numbers = 0, {}, {}
-    written = [heading for heading in document.headings if heading.line]
-    for heading in sorted(written, key=lambda heading: heading.line):
-        if before and heading.level > before + 1:
-            what = f"the heading {shown(heading.text)} jumps from level {before} to level {heading.level}"
-            document.say(heading.line, "heading", what, f"write {'#' * (before + 1)}")
-        before = heading.level
-        key = (heading.parent, heading.text.casefold())
-        other = seen.setdefault(key, heading.line)
-        if other != heading.line:
-            what = f"the heading {shown(heading.text)} stands in line {other} too"
-            document.say(heading.line, "heading", what, "join the two sections or rename one")
-        elif match := re.match(r"\d+(\.\d+)*\.?(?=\s)", heading.text):
-            number = match[0].rstrip(".")
-            if len(number) < 4 or "." in number:
-                other = numbers.setdefault(number, heading.line)
-                if other != heading.line:
-                    document.say(heading.line, "heading", f"the number {number} stands in line {other} too", "number it anew")
-
-
-def _anchors(lines: list[str], references: dict[str, str], document: Document) -> None:
-    """Links within the page that lead nowhere, and sections that the table of contents leaves out."""
-    known: dict[str, int] = {}
-    used: Counter[str] = Counter()
-    for heading in sorted(document.headings, key=lambda heading: heading.line):
-        slug = _slug(heading.text)
-        name = f"{slug}-{used[slug]}" if used[slug] else slug
-        used[slug] += 1
-        known[name] = heading.line
-    for line in lines:
-        if "<" in line:
-            known |= {name: 0 for name in re.findall(r"<[a-z][^<>]{0,200}?\s(?:name|id)\s*=\s*[\"']?([^\"'\s<>]+)", line, re.I)}
-    linked: dict[str, int] = {}
-    left, shapes = SUGGESTIONS, [name[:80] for name in known if name]
-    close: dict[str, str] = {}  # anchors that lead nowhere -> the one that was meant
-    for number, line in enumerate(lines, 1):
-        if "#" not in line:
-            continue
-        for part in parts(line, references):
-            if part.url and part.url.startswith("#") and len(part.url) > 1:
-                anchor = part.url[1:]
-                linked.setdefault(anchor, number)
-                if anchor in known:
-                    continue
-                lower, slug, near = anchor.lower(), _slug(part.text), []
-                left -= 1
-                if lower in known or slug in known:
-                    near = [lower if lower in known else slug]
-                elif left > 0:
-                    near = difflib.get_close_matches(lower[:80], shapes, n=1) or difflib.get_close_matches(slug[:80], shapes, n=1)
-                close |= {anchor: near[0]} if near else {}
-                reason = " (anchors are in lower case)" if lower in known else ""
-                mend = f"write #{near[0]}{reason}" if near else "link a heading of the page or delete it"
-                document.say(number, "anchor", f"no heading has the anchor {shown(part.url, 70)}", mend)
-    listed = {known.get(close.get(anchor, anchor), 0) for anchor in linked}
-    if len(listed) < 4:
-        return
-    filled, names = {item.heading for item in document.items}, {line: name for name, line in known.items()}
-    for index, heading in enumerate(document.headings):
-        if index in filled and heading.line not in listed and heading.text:
-            what = f"the section {shown(heading.text)} is not in the table of contents"
-            document.say(heading.line, "anchor", what, f"add a link to #{names.get(heading.line, '')}")
-
-
-def _slug(text: str) -> str:
-    """The anchor that GitHub gives a heading."""
-    return re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")

@@ -169,7 +169,9 @@ class _Comparison:
             elif _overlap(now, whole) >= 0.5:
                 self.say(item.line, "title", f"the title differs from that of {linked}", f"write {shown(paper.title, 200)}")
             else:
-                what = f"link and title disagree: the link is {linked} ({shown(paper.title, 60)}), the title {shown(item.title, 60)}"
+                what = (
+                    f"link and title disagree: the link is {linked} ({shown(paper.title, 60)}), the title {shown(item.title, 60)}"
+                )
                 self.say(item.line, "disagree", what, "correct the link, or the title if the work was renamed")
                 self.disagree.add(number)
         return linked
@@ -181,7 +183,12 @@ class _Comparison:
         elif self.match.first[number] == number:
             kind = {"paper": "paper", "project": "codebase", "resource": "resource"}[item.category]
             link = next(iter(ids_of(item)), "no link")
-            self.say(item.line, "new", f"new {kind}: {shown(item.title)} ({link})", "draft it with --write DIR, then fill in its blanks")
+            self.say(
+                item.line,
+                "new",
+                f"new {kind}: {shown(item.title)} ({link})",
+                "draft it with --write DIR, then fill in its blanks",
+            )
 
     # --- within the list
 
@@ -197,7 +204,9 @@ class _Comparison:
             if known is not None:
                 other = seen.setdefault(known, number) if other is None else other
             if other is None or other == number:
-                other = next((by_link[link] for link in links if link in by_link and self.same_title(number, by_link[link])), None)
+                other = next(
+                    (by_link[link] for link in links if link in by_link and self.same_title(number, by_link[link])), None
+                )
             if other is not None and other != number:
                 other = self.match.first[other]
                 before = self.items[other]
@@ -209,7 +218,9 @@ class _Comparison:
                     what = f"the repository of {shown(before.title, 60)}, which stands in line {before.line}"
                     self.say(item.line, "twice", what, "keep one of the two")
                 elif number not in self.disagree:
-                    what = f"{shown(item.title, 60)} stands in line {before.line} too, under the link {before.url or 'of its code'}"
+                    what = (
+                        f"{shown(item.title, 60)} stands in line {before.line} too, under the link {before.url or 'of its code'}"
+                    )
                     self.say(item.line, "two links", what, "keep one entry and the better link")
             for link in links:
                 first = by_link.setdefault(link, number)
@@ -230,11 +241,17 @@ class _Comparison:
     def same_title(self, number: int, other: int) -> bool:
         a, b = words(self.items[number].title), words(self.items[other].title)
         joined, before = " ".join(a), " ".join(b)
-        if self.twins[number] == other or joined == before or (min(len(a), len(b)) > 3 and (joined in before or before in joined)):
+        if (
+            self.twins[number] == other
+            or joined == before
+            or (min(len(a), len(b)) > 3 and (joined in before or before in joined))
+        ):
             return True
         known = self.match.of[number]
         titles = {t for n in (number, other) if (t := self.by_title[n])}
-        return bool(known and known == self.match.of[other] and titles == {known[1]} and self.by_title[number] == self.by_title[other])
+        return bool(
+            known and known == self.match.of[other] and titles == {known[1]} and self.by_title[number] == self.by_title[other]
+        )
 
     # --- papers
 
@@ -249,7 +266,9 @@ class _Comparison:
                 continue
             never.add(name)
             known = [self.catalog.papers[m[1]] for n, _ in papers if (m := self.match.of[n]) and m[0] == "papers"]
-            count = sum(1 for paper in known if (paper.venue != "arxiv" if name == "venue" else any(c.official for c in paper.code)))
+            count = sum(
+                1 for paper in known if (paper.venue != "arxiv" if name == "venue" else any(c.official for c in paper.code))
+            )
             mend = f"the catalog knows it for {count} of the {len(papers)}" if count else "add it where it is known"
             self.say(papers[0][1].line, "missing", f"the list names no {name} for any paper", mend)
         return never
@@ -298,7 +317,9 @@ class _Comparison:
         if "".join(now) == "".join(right):
             wrong = next((w for w in _cased(paper.title) if w.casefold() in item.title.casefold() and w not in item.title), None)
             if _marks(item.title) != _marks(paper.title):
-                self.say(item.line, "title", f"hyphens or marks differ in {shown(item.title)}", f"write {shown(paper.title, 200)}")
+                self.say(
+                    item.line, "title", f"hyphens or marks differ in {shown(item.title)}", f"write {shown(paper.title, 200)}"
+                )
             elif wrong:
                 self.say(item.line, "title", f"capitals differ in {shown(item.title)}", f"write {shown(wrong)}")
             return
@@ -310,7 +331,9 @@ class _Comparison:
             self.say(item.line, "title", said, f"write {shown(paper.title, 200)}")
         elif prefix:
             self.say(item.line, "title", f"the title lacks {shown(name)} in front", f"write {shown(paper.title, 200)}")
-        elif (head := item.title.partition(":")[0]) != item.title and "".join(words(item.title.partition(":")[2])) == "".join(right):
+        elif (head := item.title.partition(":")[0]) != item.title and "".join(words(item.title.partition(":")[2])) == "".join(
+            right
+        ):
             known = ["".join(words(alias)) for alias in [*paper.aliases, name]]
             folded = "".join(words(head))
             near = next((a for a in [*paper.aliases, name] if folded not in known and _misspelt(folded, "".join(words(a)))), None)
@@ -318,7 +341,12 @@ class _Comparison:
                 self.say(item.line, "title", f"the name {shown(head)} is misspelt", f"write {shown(near)}")
         elif len(now) == len(right) and sum(a != b for a, b in zip(now, right)) == 1 and not _contains(now, right):
             wrong, correct = next((a, b) for a, b in zip(now, right) if a != b)
-            self.say(item.line, "title", f"{shown(wrong)} in the title is {shown(correct)} in the catalog", f"write {shown(paper.title, 200)}")
+            self.say(
+                item.line,
+                "title",
+                f"{shown(wrong)} in the title is {shown(correct)} in the catalog",
+                f"write {shown(paper.title, 200)}",
+            )
 
     def venue(self, item: Item, pub: Publication, paper: Paper, id: str) -> None:
         if pub.venue is None or not item.pub:
@@ -390,7 +418,9 @@ class _Comparison:
             self.say(code.line, "code", f"{shown(code.url)} is a profile and not a repository", official or "link the repository")
             return
         if host.endswith((".github.io", ".gitlab.io")):
-            self.say(code.line, "code", f"{shown(code.url)} is a web page and not a repository", official or "link the repository")
+            self.say(
+                code.line, "code", f"{shown(code.url)} is a web page and not a repository", official or "link the repository"
+            )
             return
         link = same_link(code.url)
         claims = self.index.code.get(link, [])
@@ -446,7 +476,9 @@ class _Comparison:
             if item.category != "paper" or not item.pub:
                 continue
             if pub.venue:
-                names = {n.replace(" ", "") for n in self.index.venues[pub.venue]} | {o for o, v in OTHER_NAMES.items() if v == pub.venue}
+                names = {n.replace(" ", "") for n in self.index.venues[pub.venue]} | {
+                    o for o, v in OTHER_NAMES.items() if v == pub.venue
+                }
                 name = next((w for w in re.findall(r"[A-Za-z]+", item.pub) if w.lower() in names), None)
                 if name:
                     written[pub.venue][name] += 1
@@ -483,8 +515,10 @@ class _Comparison:
         for n, heading in enumerate(self.document.headings):
             if n in filled:
                 nodes, _ = suggested[n]
-                what = f"the heading {shown(heading.text, 60)} has the topics {', '.join(nodes)}" if nodes else (
-                    f"no topic of the catalog resembles the heading {shown(heading.text, 60)}"
+                what = (
+                    f"the heading {shown(heading.text, 60)} has the topics {', '.join(nodes)}"
+                    if nodes
+                    else (f"no topic of the catalog resembles the heading {shown(heading.text, 60)}")
                 )
                 mend = "file its papers there" if nodes else "choose the topics of its papers by hand, or propose a new one"
                 self.say(heading.line, "topic", what, mend)

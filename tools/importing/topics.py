@@ -10,7 +10,10 @@ from tools.importing.items import Document
 from tools.titles import words
 
 MOST = 3  # suggestions for a heading
-EMPTY = frozenset("after before else general misc new old recent something a an and as at based by for from in into is it of on or other others the to with method methods paper papers model models".split())
+EMPTY = frozenset(
+    "a after an and as at based before by else for from general in into is it list misc new of old on or other others "
+    "paper papers recent something the to with method methods model models".split()
+)
 
 
 class Topics:

@@ -46,7 +46,7 @@ def printed(page: str) -> str:
     """The head of a page of the site as the theme prints it, without the theme around it."""
     meta = yaml.safe_load(page.split("---\n")[1])
     source = (ROOT / "overrides" / "main.html").read_text(encoding="utf-8")
-    base = "{% block htmltitle %}{% endblock %}{% block styles %}{% endblock %}{% block extrahead %}{% endblock %}{% block scripts %}{% endblock %}"
+    base = "".join(f"{{% block {name} %}}{{% endblock %}}" for name in ("htmltitle", "styles", "extrahead", "scripts"))
     environment = jinja2.Environment(loader=jinja2.DictLoader({"base.html": base, "main.html": source}))
     environment.filters["url"] = lambda path: path
     shown = {"title": "x", "is_homepage": False, "meta": {**meta, "math": False}}
@@ -138,8 +138,8 @@ def test_the_site_offers_what_the_command_writes(real):
 
 def test_the_feed_of_the_site_holds_the_newest(real):
     catalog, pages = real
-    dates = [element.text for element in ElementTree.fromstring(pages["catalog/downloads/papers.atom"]).iter() if "updated" in element.tag]
-    whole = [element.text for element in ElementTree.fromstring(export(catalog, "atom")).iter() if "updated" in element.tag]
+    texts = (pages["catalog/downloads/papers.atom"], export(catalog, "atom"))
+    dates, whole = ([part.text for part in ElementTree.fromstring(text).iter() if "updated" in part.tag] for text in texts)
     assert dates == whole[: len(dates)] and len(dates) == 1 + min(100, len(catalog.papers))
 
 

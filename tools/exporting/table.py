@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 from tools.catalog import Catalog
 from tools.exporting import line
@@ -12,7 +13,8 @@ from tools.records import Paper
 COLUMNS = (
     "id title authors year venue venue_name where kind arxiv doi openreview url taxonomy methods code aliases summary note".split()
 )
-FORMULA = tuple("=+-@＝＋－＠\t\r")  # the wide forms too: some spreadsheets read them as the narrow ones
+SIGNS = "=+@＝＋－＠-"  # the wide forms too: some spreadsheets read them as the narrow ones
+FORMULA = re.compile(rf'(^|;)([\s"]*)(?=[{SIGNS}])')  # also behind a semicolon, which parts cells where the comma is decimal
 
 
 def csv_table(catalog: Catalog, papers: list[Paper]) -> str:
@@ -36,5 +38,4 @@ def csv_table(catalog: Catalog, papers: list[Paper]) -> str:
 
 
 def _cell(value: object) -> str:
-    text = "" if value is None else line(str(value))
-    return f"'{text}" if text.startswith(FORMULA) else text
+    return "" if value is None else FORMULA.sub(r"\1\2'", line(str(value)))

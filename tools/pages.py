@@ -409,8 +409,8 @@ class Pages:
             sections = [
                 {**dict(section), "hashes": Markup("#" * min(6, section.level - shallowest + 2))} for section in reading_list.sections
             ]
-            bib = downloads.of_list(id)
-            yield self.render("reading_list.md.j2", f"catalog/reading_lists/{id}.md", list=reading_list, sections=sections, bib=bib)
+            path, bib = f"catalog/reading_lists/{id}.md", downloads.of_list(id)
+            yield self.render("reading_list.md.j2", path, list=reading_list, sections=sections, bib=bib)
             count = sum(len(section.entries) for section in reading_list.sections)
             rows.append((here.link("reading_lists", id), reading_list.summary, count))
         about = "Curated lists in their own order, with their marks and keywords. What was wrong in them is corrected beside the entry."

@@ -42,7 +42,8 @@ def _entry(catalog: Catalog, paper: Paper) -> str:
     venue = catalog.venues.get(paper.venue)
     where = f"*{escaped(venue.short if venue else paper.venue)} {paper.year}*"
     parts = [f"{_link(paper.title, next(iter(links(paper)), None))}. {where}"]
-    parts += [_link("code" if code.official else "code by others", code.url) for code in paper.code if SAFE_LINK.fullmatch(code.url)]
+    safe = [code for code in paper.code if SAFE_LINK.fullmatch(code.url)]
+    parts += [_link("code" if code.official else "code by others", code.url) for code in safe]
     return f"- {' · '.join(parts)}"
 
 

@@ -10,9 +10,10 @@ from tools.catalog import Catalog
 from tools.exporting import line
 from tools.records import Paper
 
-COLUMNS = (
-    "id title authors year venue venue_name where kind arxiv doi openreview url taxonomy methods code aliases summary note".split()
-)
+COLUMNS = [
+    *("id", "title", "authors", "year", "venue", "venue_name", "where", "kind", "arxiv", "doi", "openreview", "url"),
+    *("taxonomy", "methods", "code", "aliases", "summary", "note"),
+]
 SIGNS = "=+@＝＋－＠-"  # the wide forms too: some spreadsheets read them as the narrow ones
 FORMULA = re.compile(rf'(^|;)([\s"]*)(?=[{SIGNS}])')  # also behind a semicolon, which parts cells where the comma is decimal
 

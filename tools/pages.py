@@ -226,13 +226,21 @@ class Pages:
             counts[row["verdict"]] += row["cases"]
             (libraries[row["library"]] if row["library"].split()[0] in LIBRARIES else papers).append(row)
         groups = sorted(libraries.items(), key=lambda group: LIBRARIES.index(group[0].split()[0]))
+        groups = [*groups, ("Code of the papers", papers)] if papers else groups
+        methods = sorted({row["method"] for row in self.parity})
+
+        def cell(method: str, rows: list[dict]) -> list[dict]:
+            """The comparisons of one method with one library, each finding once."""
+            return list({(row["verdict"], row["detail"]): row for row in rows if row["method"] == method}.values())
+
         return self.render(
             "parity.md.j2",
             "catalog/parity.md",
-            groups=[*groups, ("Code of the papers", papers)] if papers else groups,
+            groups=groups,
+            matrix=[(method, [cell(method, rows) for _, rows in groups]) for method in methods],
             counts=[(VERDICTS[verdict], counts[verdict]) for verdict in VERDICTS],
             total=counts.total(),
-            methods=len({row["method"] for row in self.parity}),
+            methods=len(methods),
         )
 
     def cost_table(self) -> Page:

@@ -53,7 +53,8 @@ def cell(values: Values) -> Markup:
     """Mean, and lowest to highest, for a table."""
     mean, low, high = mean_and_range(values)
     size = max(abs(low), abs(high))
-    spread = "" if low == high else f'<span class="by">{number(low, size)} to {number(high, size)}</span>'
+    ends = number(low, size), number(high, size)
+    spread = "" if ends[0] == ends[1] else f'<span class="by">{ends[0]} to {ends[1]}</span>'
     return Markup(f"{number(mean, size)}{spread}")
 
 
@@ -83,12 +84,13 @@ def costs(seconds: Sequence[float], reference: Sequence[float], widths: int) -> 
     shown = []
     for mine, theirs in zip(seconds, reference):
         ratio = mine / theirs
-        shown.append(Markup(f'×{ratio:{".0f" if ratio >= 10 else ".1f" if ratio >= 0.95 else ".2f"}}<span class="by">{_seconds(mine)}</span>'))
+        places = 0 if ratio >= 10 else 1 if ratio >= 0.95 else 2
+        shown.append(Markup(f'×{ratio:.{places}f}<span class="by">{_seconds(mine)}</span>'))
     return shown + [Markup("–")] * (widths - len(shown))
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.0f} s" if value >= 10 else f"{value:.1f} s" if value >= 1 else f"{value:.2f} s" if value >= 0.1 else f"{1000 * value:.0f} ms"
+    return f"{1000 * value:.0f} ms" if value < 0.1 else f"{value:.{0 if value >= 10 else 1 if value >= 1 else 2}f} s"
 
 
 # --- the drawing ---------------------------------------------------------------------------------------------------
@@ -96,57 +98,53 @@ def _seconds(value: float) -> str:
 
 def svg(record: dict) -> Markup:
     """The picture of a run, to stand in a page; its only words are the record's."""
-    curves, kind = record["curves"], record["kind"]
-    named = isinstance(curves[0]["x"][0], str)
+    curves, kind, logarithmic = record["curves"], record["kind"], record["log_y"]
     summaries = [[mean_and_range(at) for at in zip(*curve["values"])] for curve in curves]
-    top = 8 + 18 * len(curves) + 24
+    top = 8 + 18 * len(curves) + 24  # below the key and the label
     bottom = top + PLOT
-    height = bottom + 42
+    right = WIDTH - RIGHT
+    inner = right - LEFT
 
     low = min(value[1] for summary in summaries for value in summary)
     high = max(value[2] for summary in summaries for value in summary)
-    if record["log_y"]:
-        ticks = log_ticks(low, high)
-        to_y = lambda v: bottom - PLOT * (math.log(v) - math.log(ticks[0])) / (math.log(ticks[-1]) - math.log(ticks[0]))  # noqa: E731
-    else:
-        ticks = linear_ticks(min(low, 0) if kind == "bar" or low < 0.6 * high else low, high)
-        to_y = lambda v: bottom - PLOT * (v - ticks[0]) / (ticks[-1] - ticks[0])  # noqa: E731
+    from_zero = (kind == "bar" or low < 0.6 * high) and low > -0.03 * high
+    ticks = log_ticks(low, high) if logarithmic else linear_ticks(0 if from_zero else low, high)
+    scale = math.log if logarithmic else float
+    to_y = lambda v: bottom - PLOT * (scale(v) - scale(ticks[0])) / (scale(ticks[-1]) - scale(ticks[0]))  # noqa: E731
+    foot = to_y(ticks[0] if logarithmic else max(ticks[0], 0))
 
-    inner = WIDTH - LEFT - RIGHT
+    places = curves[0]["x"]
+    named = isinstance(places[0], str)
     if named:
-        places = curves[0]["x"]
-        to_x = lambda i: LEFT + inner * (i + 0.5) / len(places)  # noqa: E731
-        x_ticks = [(to_x(i), name) for i, name in enumerate(places)]
+        positions = [LEFT + inner * (i + 0.5) / len(places) for i in range(len(places))]
+        x_ticks = list(zip(positions, places))
     else:
-        first, last = curves[0]["x"][0], curves[0]["x"][-1]
-        to_x = lambda v: LEFT + inner * (v - first) / (last - first)  # noqa: E731
-        x_ticks = [(to_x(v), plain(v)) for v in linear_ticks(first, last) if first <= v <= last]
+        to_x = lambda v: LEFT + inner * (v - places[0]) / (places[-1] - places[0])  # noqa: E731
+        x_ticks = [(to_x(v), plain(v)) for v in linear_ticks(places[0], places[-1]) if places[0] <= v <= places[-1]]
+    crowded = any(8 * len(name) > inner / len(x_ticks) for _, name in x_ticks)
+    height = bottom + 42 + 14 * crowded
 
     out = []
     for tick in ticks:
-        y = to_y(tick)
-        out.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        out.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{plain(tick)}</text>')
-    lowered = named and any(7 * len(name) > inner / len(x_ticks) for _, name in x_ticks)
+        out.append(f'<path class="grid" d="M{LEFT} {to_y(tick):.1f}H{right}"/>')
+        out.append(f'<text x="{LEFT - 6}" y="{to_y(tick) + 4:.1f}" text-anchor="end">{plain(tick)}</text>')
     for i, (x, name) in enumerate(x_ticks):
-        drop = 14 * (i % 2) if lowered else 0
-        out.append(f'<text x="{x:.1f}" y="{bottom + 17 + drop}" text-anchor="middle">{text(name)}</text>')
-    height += 14 * lowered
-    out.append(f'<path class="axis" d="M{LEFT} {to_y(max(ticks[0], 0) if not record["log_y"] else ticks[0]):.1f}H{WIDTH - RIGHT}"/>')
+        out.append(f'<text x="{x:.1f}" y="{bottom + 17 + 14 * (crowded and i % 2)}" text-anchor="middle">{text(name)}</text>')
+    out.append(f'<path class="axis" d="M{LEFT} {foot:.1f}H{right}"/>')
     out.append(f'<text class="name" x="{LEFT}" y="{top - 12}">{text(record["y"])}</text>')
-    out.append(f'<text class="name" x="{WIDTH - RIGHT}" y="{height - 6}" text-anchor="end">{text(record["x"])}</text>')
+    out.append(f'<text class="name" x="{right}" y="{height - 6}" text-anchor="end">{text(record["x"])}</text>')
 
+    width = inner / len(places) * 0.7 / len(curves)
     for n, (curve, summary) in enumerate(zip(curves, summaries), start=1):
-        xs = [to_x(i if named else x) for i, x in enumerate(curve["x"])]
-        marks = bars if kind == "bar" else dots if kind == "dot" else band
-        shift = (n - (len(curves) + 1) / 2) / len(curves) * (inner / len(xs) * 0.7)
-        out += marks(xs if kind == "line" else [x + shift for x in xs], summary, to_y, inner / len(xs) * 0.7 / len(curves), n, ticks[0])
-        if kind == "line" and named:
-            out += dots(xs, summary, to_y, 0, n, ticks[0])
-        y = 18 * n
-        key = f'<rect class="s{n}" x="{LEFT}" y="{y - 9}" width="22" height="9"/>' if kind == "bar" else ""
-        key = key or (f'<circle class="s{n}" cx="{LEFT + 11}" cy="{y - 4}" r="4"/>' if kind == "dot" else f'<path class="s{n}" d="M{LEFT} {y - 4}h22"/>')
-        out.append(f'{key}<text x="{LEFT + 29}" y="{y}">{text(curve["name"])}</text>')
+        heights = [tuple(to_y(value) for value in at) for at in summary]
+        if kind == "line":
+            own = positions if named else [to_x(x) for x in curve["x"]]  # curves may have other numbers of points
+            out += band(own, heights, n)
+            out += dots(own, heights, n) if named else []
+        else:
+            beside = [x + (n - (len(curves) + 1) / 2) * width for x in positions]
+            out += bars(beside, heights, n, width, foot) if kind == "bar" else dots(beside, heights, n)
+        out.append(key(kind, n) + f'<text x="{LEFT + 29}" y="{18 * n}">{text(curve["name"])}</text>')
 
     ids = [f"run-{record['method']}-{part}" for part in ("title", "text")]
     head = f'<svg class="run" viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{ids[0]} {ids[1]}">'
@@ -154,26 +152,35 @@ def svg(record: dict) -> Markup:
     return Markup("\n".join([head + words, *out, "</svg>"]))
 
 
-def band(xs: list[float], summary: list[tuple], to_y, width: float, n: int, floor: float) -> Iterator[str]:
+def key(kind: str, n: int) -> str:
+    """How a series looks, left of its name."""
+    y = 18 * n - 4
+    if kind == "bar":
+        return f'<rect class="s{n}" x="{LEFT}" y="{y - 5}" width="22" height="9"/>'
+    line = f'<path class="s{n}" d="M{LEFT} {y}h22"/>'
+    return f'<circle class="s{n}" cx="{LEFT + 11}" cy="{y}" r="4"/>' if kind == "dot" else line
+
+
+def band(xs: list[float], heights: list[tuple], n: int) -> Iterator[str]:
     """The mean as a line, and all seeds as a band around it."""
-    there = " ".join(f"{x:.1f} {to_y(high):.1f}" for x, (_, _, high) in zip(xs, summary))
-    back = " ".join(f"{x:.1f} {to_y(low):.1f}" for x, (_, low, _) in reversed(list(zip(xs, summary))))
-    yield f'<path class="band s{n}" d="M{there}L{back}Z"/>'
-    yield f'<path class="s{n}" d="M{" ".join(f"{x:.1f} {to_y(mean):.1f}" for x, (mean, _, _) in zip(xs, summary))}"/>'
+    mean, low, high = ([f"{x:.1f} {at[column]:.1f}" for x, at in zip(xs, heights)] for column in range(3))
+    yield f'<path class="band s{n}" d="M{" ".join(high)}L{" ".join(low[::-1])}Z"/>'
+    yield f'<path class="s{n}" d="M{" ".join(mean)}"/>'
 
 
-def bars(xs: list[float], summary: list[tuple], to_y, width: float, n: int, floor: float) -> Iterator[str]:
+def bars(xs: list[float], heights: list[tuple], n: int, width: float, foot: float) -> Iterator[str]:
     """The mean as a bar from zero, and all seeds as a whisker."""
-    for x, (mean, low, high) in zip(xs, summary):
-        top, foot = sorted((to_y(mean), to_y(max(floor, 0))))
-        yield f'<rect class="s{n}" x="{x - width / 2 + 1:.1f}" y="{top:.1f}" width="{max(width - 2, 1):.1f}" height="{foot - top:.1f}"/>'
-        yield f'<path class="whisker" d="M{x:.1f} {to_y(low):.1f}V{to_y(high):.1f}"/>'
+    for x, (mean, low, high) in zip(xs, heights):
+        y, size = min(mean, foot), abs(mean - foot)
+        yield f'<rect class="s{n}" x="{x - width / 2 + 1:.1f}" y="{y:.1f}" width="{width - 2:.1f}" height="{size:.1f}"/>'
+        yield f'<path class="whisker" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
 
 
-def dots(xs: list[float], summary: list[tuple], to_y, width: float, n: int, floor: float) -> Iterator[str]:
-    for x, (mean, low, high) in zip(xs, summary):
-        yield f'<path class="whisker s{n}" d="M{x:.1f} {to_y(low):.1f}V{to_y(high):.1f}"/>'
-        yield f'<circle class="s{n}" cx="{x:.1f}" cy="{to_y(mean):.1f}" r="4"/>'
+def dots(xs: list[float], heights: list[tuple], n: int) -> Iterator[str]:
+    """The mean as a dot, and all seeds as a whisker."""
+    for x, (mean, low, high) in zip(xs, heights):
+        yield f'<path class="whisker" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
+        yield f'<circle class="s{n}" cx="{x:.1f}" cy="{mean:.1f}" r="4"/>'
 
 
 def in_words(record: dict, summaries: list[list[tuple]]) -> str:

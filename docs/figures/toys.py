@@ -72,7 +72,9 @@ def as_networks(family: toy_zoo.Family) -> Networks:
     return Networks(family.network, tuple(family.models), family.task, permutation_spec(family.network, family.task.train[0][:2]))
 
 
-def matching(seed: int, match: Callable[[Networks, int], Permutations], architectures: Iterable[str] = tuple(ARCHITECTURES)) -> Run:
+def matching(
+    seed: int, match: Callable[[Networks, int], Permutations], architectures: Iterable[str] = tuple(ARCHITECTURES)
+) -> Run:
     """The line between convolutional networks before matching, after it, and with REPAIR; barriers of all architectures."""
     curves, table = {}, {}
     for architecture in architectures:
@@ -92,8 +94,8 @@ MATCHING = (
 )
 
 READING = (
-    "Matching leaves next to no hill between perceptrons and between residual networks, and between convolutional networks little once "
-    "REPAIR has measured their statistics anew; between transformers much of it stays."
+    "Matching leaves next to no hill between perceptrons and between residual networks. Between convolutional networks REPAIR, "
+    "which measures their statistics anew, takes away much of what is left; between transformers much of it stays."
 )
 
 

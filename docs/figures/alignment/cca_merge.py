@@ -9,12 +9,16 @@ from reference_impls.alignment.cca_merge import cca_merge
 
 FIGURE = Figure(
     title="Test loss on the line between two perceptrons: permuted, and carried over by canonical correlations",
-    setting="Perceptrons of the toy zoo, trained on the digits from different initialisations; activations of 500 training examples. "
-    "Drawn: 32 units wide.",
+    setting=(
+        "Perceptrons of the toy zoo, trained on the digits from different initialisations; activations of 500 training "
+        "examples. Drawn: 32 units wide."
+    ),
     x="share of the second network, t",
     y="test loss",
-    reading="A map that mixes units leaves a lower hill than the best permutation of the same activations, at the price of an end that is "
-    "no longer exactly the second network.",
+    reading=(
+        "A map that mixes units leaves a lower hill than the best permutation of the same activations, at the price of an "
+        "end that is no longer exactly the second network."
+    ),
 )
 
 

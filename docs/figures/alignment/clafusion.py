@@ -12,8 +12,10 @@ from reference_impls.core.permutation import layer_activations, permutation_spec
 
 FIGURE = Figure(
     title="Test loss from a network of four layers to one of two layers",
-    setting="A perceptron of three hidden layers and one of a single hidden layer, 64 units each, trained on the digits for 150 steps; the "
-    "shallow one is given two identity layers. Activations of 500 training examples.",
+    setting=(
+        "A perceptron of three hidden layers and one of a single hidden layer, 64 units each, trained on the digits for "
+        "150 steps; the shallow one is given two identity layers. Activations of 500 training examples."
+    ),
     x="share of the shallow network, t",
     y="test loss",
     reading="With the layers and then the units aligned, the two can be fused; deepening alone leaves a hill.",

@@ -14,18 +14,23 @@ from reference_impls.core.statistics import gram_matrices
 
 FIGURE = Figure(
     title="Test loss on the line between two perceptrons that have weights for inputs that never vary",
-    setting="Two perceptrons of the toy zoo, trained on the digits from different initialisations, widened by 16 inputs that are "
-    "always 0 and whose weights are drawn at random.",
+    setting=(
+        "Two perceptrons of the toy zoo, trained on the digits from different initialisations, widened by 16 inputs that "
+        "are always 0 and whose weights are drawn at random."
+    ),
     x="position on the line",
     y="test loss",
-    reading="The weights of dead inputs mislead plain weight matching; in the metric of the inputs they count nothing. Where nothing misleads, "
-    "on residual networks, covariances gain nothing.",
+    reading=(
+        "The weights of dead inputs mislead plain weight matching; in the metric of the inputs they count nothing. Where "
+        "nothing misleads, on residual networks, covariances gain nothing."
+    ),
 )
 
 
 def measure(seed: int) -> Run:
     curves, table = {}, {}
-    for name, pair in {"Barrier, with dead inputs": with_dead_inputs(seed), "Barrier, residual network": networks("residual", seed)}.items():
+    pairs = {"Barrier, with dead inputs": with_dead_inputs(seed), "Barrier, residual network": networks("residual", seed)}
+    for name, pair in pairs.items():
         grams = [gram_matrices(pair.network, model, [pair.task.train]) for model in pair.models]
         lines = {
             "as they are": pair.line(),

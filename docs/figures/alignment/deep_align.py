@@ -9,8 +9,10 @@ from reference_impls.alignment.weight_matching import weight_matching
 
 FIGURE = Figure(
     title="Test loss on the line between two perceptrons: matched, and by a learned alignment",
-    setting="Perceptrons of the toy zoo, 32 units wide, trained on the digits from different initialisations; learned in 200 steps on eight "
-    "others.",
+    setting=(
+        "Perceptrons of the toy zoo, 32 units wide, trained on the digits from different initialisations; learned in 200 "
+        "steps on eight others."
+    ),
     x="position on the line",
     y="test loss",
     reading="What was learned on other networks aligns these two better than matching their weights.",

@@ -14,7 +14,9 @@ FIGURE = Figure(
     setting="Three residual networks of the toy zoo, 32 units wide, trained on the digits from different initialisations.",
     x="position on the line",
     y="test loss",
-    reading="Matched to the first, two networks are not matched to each other; graduated assignment matches all three at once.",
+    reading=(
+        "Matched to the first, two networks are not matched to each other; graduated assignment matches all three at once."
+    ),
 )
 
 

@@ -9,11 +9,16 @@ from reference_impls.alignment.weight_matching import weight_matching
 
 FIGURE = Figure(
     title="Test loss on the line between two perceptrons, before and after a search for the order of the units",
-    setting="Perceptrons of the toy zoo, trained on the digits from different initialisations; 600 exchanges, judged on 200 training "
-    "examples. Drawn: 256 units wide.",
+    setting=(
+        "Perceptrons of the toy zoo, trained on the digits from different initialisations; 600 exchanges, judged on 200 "
+        "training examples. Drawn: 256 units wide."
+    ),
     x="position on the line",
     y="test loss",
-    reading="Blind search lowers the hill at every width; matching the weights does better the wider the networks are.",
+    reading=(
+        "Blind search lowers the hill at every width; matching the weights does better, the more so the wider the "
+        "networks are."
+    ),
 )
 
 

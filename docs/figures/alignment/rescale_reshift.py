@@ -11,8 +11,10 @@ from reference_impls.core.selection import keep_largest
 
 FIGURE = Figure(
     title="Test loss of a merged and of a pruned network, with each part of the correction",
-    setting="Merged: the average of two convolutional networks of the toy zoo after weight matching. Pruned: a perceptron of which a tenth "
-    "of the hidden weights is kept. Statistics of 1,000 training examples.",
+    setting=(
+        "Merged: the average of two convolutional networks of the toy zoo after weight matching. Pruned: a perceptron of "
+        "which a tenth of the hidden weights is kept. Statistics of 1,000 training examples."
+    ),
     x="what is corrected",
     y="test loss",
     reading="The scale matters most; the means alone help after merging and harm after pruning.",

@@ -14,8 +14,10 @@ FIGURE = Figure(
     setting=MATCHING + " Objective: the loss of 200 training examples at the midpoint.",
     x="position on the line",
     y="test loss",
-    reading="Between convolutional networks, gradient descent on the loss of the midpoint lowers the hill further than the weights alone can; "
-    "between transformers it does not help.",
+    reading=(
+        "Between convolutional networks, gradient descent on the loss of the midpoint lowers the hill further than the "
+        "weights alone can; between transformers it does not help."
+    ),
 )
 
 

@@ -9,8 +9,10 @@ from reference_impls.alignment.weight_matching import weight_matching
 
 FIGURE = Figure(
     title="Test loss on the line between two networks: permutations from weights, and learned",
-    setting="Two networks of the toy zoo, trained on the digits from different initialisations. 30 steps on 300 training examples. "
-    "Drawn: convolutional networks with batch normalisation.",
+    setting=(
+        "Two networks of the toy zoo, trained on the digits from different initialisations. 30 steps on 300 training "
+        "examples. Drawn: convolutional networks with batch normalisation."
+    ),
     x="position on the line",
     y="test loss",
     reading="Descending on the loss of the midpoint finds permutations that weights alone do not.",

@@ -9,12 +9,16 @@ from reference_impls.core.permutation import layer_activations
 
 FIGURE = Figure(
     title="Test loss between two transformers: plain, with hard and with soft transport",
-    setting="Two vision transformers of the toy zoo, trained on the digits from different initialisations; activations of 100 training "
-    "examples. Hard: no entropy. Soft: the default entropy.",
+    setting=(
+        "Two vision transformers of the toy zoo, trained on the digits from different initialisations; activations of 100 "
+        "training examples. Hard: no entropy. Soft: the default entropy."
+    ),
     x="share of the second network, t",
     y="test loss",
-    reading="Soft maps leave less of a hill than hard ones half way. Neither keeps the second network as it was: where a residual connection "
-    "joins two maps, the average of both is used.",
+    reading=(
+        "Soft maps leave less of a hill than hard ones half way. Neither keeps the second network as it was: where a "
+        "residual connection joins two maps, the average of both is used."
+    ),
 )
 
 

@@ -12,8 +12,11 @@ from reference_impls.core.paths import interpolate
 
 FIGURE = Figure(
     title="Accuracy on all ten digits of two networks that know five each, merged into one",
-    setting="A network of the toy zoo trained on the digits 0 to 4 and one trained on 5 to 9, from different initialisations; activations of "
-    "600 training examples; every merge is repaired. Zipped with repeat 0.1 and all merges allowed within a model.",
+    setting=(
+        "A network of the toy zoo trained on the digits 0 to 4 and one trained on 5 to 9, from different initialisations; "
+        "activations of 600 training examples; every merge is repaired. Zipped with repeat 0.1 and all merges allowed "
+        "within a model."
+    ),
     x="how they are merged",
     y="accuracy on ten classes",
     reading="Pairing every unit with one of the other network loses much; pooling the units of both keeps more.",

@@ -8,11 +8,15 @@ from reference_impls.connectivity.auto_neb import auto_neb
 
 FIGURE = Figure(
     title="Training loss along the straight line and along the relaxed band",
-    setting="Two perceptrons of the toy zoo, 32 units wide, trained on the digits from different initialisations; three cycles of 20 steps at "
-    "learning rate 0.1.",
+    setting=(
+        "Two perceptrons of the toy zoo, 32 units wide, trained on the digits from different initialisations; three "
+        "cycles of 20 steps at learning rate 0.1."
+    ),
     x="position on the path, by length",
     y="training loss",
-    reading="The pivots slide off the hill; the highest loss that is left bounds the saddle between the networks from above.",
+    reading=(
+        "The pivots slide off the hill; the highest loss that is left bounds the saddle between the networks from above."
+    ),
 )
 
 

@@ -9,7 +9,10 @@ from reference_impls.core import toy_zoo
 
 FIGURE = Figure(
     title="Loss barrier between two perceptrons of one hidden layer, by its width",
-    setting="Perceptrons of one hidden layer, trained on the digits for 200 steps from different initialisations; training loss on the line.",
+    setting=(
+        "Perceptrons of one hidden layer, trained on the digits for 200 steps from different initialisations; training "
+        "loss on the line."
+    ),
     x="width of the hidden layer",
     y="loss barrier",
     reading="Barriers fall with the width, and far faster once the neurons are matched.",

@@ -9,8 +9,10 @@ from reference_impls.core import toy_zoo
 
 FIGURE = Figure(
     title="Test loss at random points of the convex hull of four networks, sorted",
-    setting="Perceptrons of 24 units, trained on the digits for 200 steps in four orders, from one network that was trained for 100 steps "
-    "(shared) or from one initialisation (apart); 60 points of the hull.",
+    setting=(
+        "Perceptrons of 24 units, trained on the digits for 200 steps in four orders, from one network that was trained "
+        "for 100 steps (shared) or from one initialisation (apart); 60 points of the hull."
+    ),
     x="share of the points with a lower loss",
     y="test loss",
     reading="Runs that part late span a hull of low loss; runs that part at the initialisation do not.",

@@ -8,8 +8,10 @@ from reference_impls.connectivity.curve_finding import curve_finding
 
 FIGURE = Figure(
     title="Training loss along the straight line and along trained curves",
-    setting="Two perceptrons of the toy zoo, 32 units wide, trained on the digits from different initialisations; one bend, trained for 200 "
-    "steps at learning rate 0.1.",
+    setting=(
+        "Two perceptrons of the toy zoo, 32 units wide, trained on the digits from different initialisations; one bend, "
+        "trained for 200 steps at learning rate 0.1."
+    ),
     x="position on the path",
     y="training loss",
     reading="Where the line crosses a hill, a curve with one trained bend goes around it.",

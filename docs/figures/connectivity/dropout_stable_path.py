@@ -13,11 +13,16 @@ from reference_impls.core.paths import interpolate, loss_along
 
 FIGURE = Figure(
     title="Training loss along the straight line and along the constructed path",
-    setting="Pairs of perceptrons with two hidden layers of 128 units, trained on the digits for 300 steps from different initialisations, "
-    "with and without dropout of one half.",
+    setting=(
+        "Pairs of perceptrons with two hidden layers of 128 units, trained on the digits for 300 steps from different "
+        "initialisations, with and without dropout of one half."
+    ),
     x="position on the path",
     y="training loss",
-    reading="Networks that bear the loss of half of their units are joined by a path that is written down, not trained; others less so.",
+    reading=(
+        "Networks that bear the loss of half of their units are joined by a path that is written down, not trained; "
+        "others less so."
+    ),
 )
 
 

@@ -13,11 +13,16 @@ from reference_impls.core.paths import interpolate, loss_barrier
 
 FIGURE = Figure(
     title="Test loss of single snapshots, and of the ensemble of all so far",
-    setting="A perceptron of 32 units, trained for 80 steps on 300 digits, then cycles of 20 steps with learning rates from 0.1 down. Snapshot "
-    "0 is the network that the cycles start from.",
+    setting=(
+        "A perceptron of 32 units, trained for 80 steps on 300 digits, then cycles of 20 steps with learning rates from "
+        "0.1 down. Snapshot 0 is the network that the cycles start from."
+    ),
     x="snapshot",
     y="test loss",
-    reading="Single snapshots are no better than the start; their mean prediction is. The line from one snapshot to the next has next to no barrier.",
+    reading=(
+        "Single snapshots are no better than the start; their mean prediction is. The line from one snapshot to the next "
+        "has next to no barrier."
+    ),
 )
 
 
@@ -31,9 +36,8 @@ def measure(seed: int) -> Run:
     loss = lambda model: toy_zoo.loss(network, model, task.test).item()  # noqa: E731
     single = [loss(model) for model in (base, *snapshots)]
     with torch.no_grad():
-        together = [
-            nn.functional.cross_entropy(SnapshotEnsemble(network, snapshots[: k + 1])(inputs), targets).item() for k in range(len(snapshots))
-        ]
+        ensembles = [SnapshotEnsemble(network, snapshots[: k + 1]) for k in range(len(snapshots))]
+        together = [nn.functional.cross_entropy(ensemble(inputs), targets).item() for ensemble in ensembles]
     ts = torch.linspace(0, 1, 11, dtype=torch.float64)
     barriers = [
         loss_barrier(torch.tensor([loss(interpolate(p, q, t)) for t in ts.tolist()], dtype=torch.float64), ts).item()

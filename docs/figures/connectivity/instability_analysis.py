@@ -11,11 +11,15 @@ from reference_impls.core import toy_zoo
 
 FIGURE = Figure(
     title="Error barrier between two runs, by the step at which they part",
-    setting="A perceptron of 24 units, trained on the digits for 300 steps at learning rate 0.02 with batches of 16; the two runs differ in the "
-    "order of the examples.",
+    setting=(
+        "A perceptron of 24 units, trained on the digits for 300 steps at learning rate 0.02 with batches of 16; the two "
+        "runs differ in the order of the examples."
+    ),
     x="step at which the runs part",
     y="test error above the ends",
-    reading="After a small part of the training the outcome is settled up to a linearly connected region.",
+    reading=(
+        "After the first few steps most of the barrier is gone: by then it is settled which region the training ends in."
+    ),
 )
 STEPS = (0, 10, 25, 50, 75, 150)
 

@@ -8,8 +8,10 @@ from reference_impls.connectivity.layerwise_barrier import layerwise_barrier
 
 FIGURE = Figure(
     title="Test loss above the mean of both networks when layers are averaged",
-    setting="Two residual networks of the toy zoo, trained on the digits from different initialisations; mean over the network that the other "
-    "layers are taken from.",
+    setting=(
+        "Two residual networks of the toy zoo, trained on the digits from different initialisations; mean over the "
+        "network that the other layers are taken from."
+    ),
     x="layer",
     y="test loss above both",
     reading="No single layer does the harm of all together.",

@@ -9,8 +9,10 @@ from reference_impls.core import toy_zoo
 
 FIGURE = Figure(
     title="Training loss from the initial to the final weights: the whole network, and one layer at a time",
-    setting="A perceptron with two hidden layers of 64 units, trained on the digits for 300 steps from its initialisation, and once from the "
-    "same weights times 3.",
+    setting=(
+        "A perceptron with two hidden layers of 64 units, trained on the digits for 300 steps from its initialisation, "
+        "and once from the same weights times 3."
+    ),
     x="position from initial to final weights",
     y="training loss",
     reading="A larger start takes away the rise above the straight line and hardly changes the accuracy.",
@@ -31,7 +33,10 @@ def measure(seed: int) -> Run:
     curves = {"whole network": plain.whole}
     curves |= {f"layer {i + 1} alone": curve for i, curve in enumerate(plain.layers.values())}
     table = {
-        "Rise above the straight line": {"start as it is": plain.whole.barrier.item(), "start times 3": large.whole.barrier.item()},
+        "Rise above the straight line": {
+            "start as it is": plain.whole.barrier.item(),
+            "start times 3": large.whole.barrier.item(),
+        },
         "Test accuracy at the end": {"start as it is": accuracy, "start times 3": accuracy_large},
     }
     return Run({name: points(curve) for name, curve in curves.items()}, table)

@@ -10,11 +10,17 @@ from reference_impls.core.statistics import activations
 
 FIGURE = Figure(
     title="How far the features half way are from half way between the features, by layer",
-    setting="Perceptrons of the toy zoo: two fine-tuned from one base (connected) and two trained from different initialisations "
-    "(strangers); one minus the cosine, mean over the test digits.",
+    setting=(
+        "Perceptrons of the toy zoo: two fine-tuned from one base (connected) and two trained from different "
+        "initialisations (strangers); one minus the cosine, mean over the test digits. The first layer is linear in its "
+        "weights, so its features are too."
+    ),
     x="layer",
     y="cosine distance",
-    reading="Between connected networks the features are linear too: orders of magnitude below the distance of the networks themselves.",
+    reading=(
+        "Between connected networks the features are linear too: orders of magnitude below the distance of the networks "
+        "themselves."
+    ),
     kind="dot",
     log_y=True,
 )
@@ -22,12 +28,13 @@ FIGURE = Figure(
 
 def measure(seed: int) -> Run:
     curves, rows = {}, {}
-    for name, family in {"strangers": networks("mlp", seed), "connected": as_networks(toy_zoo.soup("mlp", seed, count=2))}.items():
+    families = {"strangers": networks("mlp", seed), "connected": as_networks(toy_zoo.soup("mlp", seed, count=2))}
+    for name, family in families.items():
         inputs = family.task.test[0]
         found = llfc(*family.models, lambda model: activations(family.network, model, inputs))  # noqa: B023
-        layers = [str(i + 1) for i in range(len(found.layers))]
-        curves[f"{name}: both networks"] = layers, found.baseline.tolist()
-        curves[f"{name}: half way"] = layers, found.interpolated.tolist()
+        layers = [str(i + 1) for i in range(1, len(found.layers))]
+        curves[f"{name}: both networks"] = layers, found.baseline[1:].tolist()
+        curves[f"{name}: half way"] = layers, found.interpolated[1:].tolist()
         line = family.line()
         rows[name] = {
             "Loss barrier": line.barrier.item(),

@@ -12,7 +12,10 @@ FIGURE = Figure(
     setting="A perceptron with two hidden layers of 64 units, trained on the digits for 300 steps from one initialisation.",
     x="position from initial to final weights",
     y="training loss",
-    reading="After small steps the loss falls all the way; after large steps the weights have moved far and the line rises in places.",
+    reading=(
+        "After small steps the loss falls all the way; after large steps the weights have moved far and the line rises in "
+        "places."
+    ),
 )
 
 

@@ -9,8 +9,10 @@ from reference_impls.connectivity.neuron_alignment_curves import neuron_alignmen
 
 FIGURE = Figure(
     title="Training loss along the line, along a curve, and along a curve between aligned networks",
-    setting="Two perceptrons of the toy zoo, 32 units wide, trained on the digits from different initialisations; bends trained for 60 steps "
-    "at learning rate 0.05.",
+    setting=(
+        "Two perceptrons of the toy zoo, 32 units wide, trained on the digits from different initialisations; bends "
+        "trained for 60 steps at learning rate 0.05."
+    ),
     x="position on the path",
     y="training loss",
     reading="After the same training the curve between aligned networks lies lower.",
@@ -22,10 +24,11 @@ def measure(seed: int) -> Run:
     train_loss = lambda model: pair.loss(model, 1000)  # noqa: E731
     options = {"num_steps": 60, "lr": 0.05, "num_points": 21}
     activations = pair.activations(1000, written=False)
+    aligned = neuron_alignment_curves(*pair.models, *activations, pair.spec, train_loss, **options)
     lines = {
         "straight line": curve_finding(*pair.models, train_loss, num_steps=0, num_points=21).losses,
         "curve": curve_finding(*pair.models, train_loss, **options).losses,
-        "curve after alignment": neuron_alignment_curves(*pair.models, *activations, pair.spec, train_loss, **options).curve.losses,
+        "curve after alignment": aligned.curve.losses,
     }
     table = {
         "Barrier": {name: line.barrier.item() for name, line in lines.items()},

@@ -13,12 +13,16 @@ from reference_impls.core import toy_zoo
 
 FIGURE = Figure(
     title="Norms, bound and test error by the number of training examples, each relative to 32 examples",
-    setting="A perceptron with one hidden layer of 128 units, trained from one initialisation until 99 % of the examples are classified with a "
-    "margin of 5.",
+    setting=(
+        "A perceptron with one hidden layer of 128 units, trained from one initialisation until 99 % of the examples are "
+        "classified with a margin of 5."
+    ),
     x="training examples",
     y="relative to 32 examples",
-    reading="The norms grow and the error falls; a bound made of norms does not follow the error. Two runs on different samples are joined "
-    "by a line without barrier.",
+    reading=(
+        "The norms grow and the error falls; a bound made of norms does not follow the error. Two runs on different "
+        "samples are joined by a line without barrier."
+    ),
     log_y=True,
 )
 SIZES = (32, 125, 500)

@@ -9,8 +9,10 @@ from reference_impls.connectivity.spro import spro
 
 FIGURE = Figure(
     title="Training loss at random points between three networks, sorted: their convex hull and the trained complex",
-    setting="Three perceptrons of the toy zoo, 32 units wide, trained on the digits from different initialisations; two connectors, 60 steps "
-    "each at learning rate 0.1; 60 points.",
+    setting=(
+        "Three perceptrons of the toy zoo, 32 units wide, trained on the digits from different initialisations; two "
+        "connectors, 60 steps each at learning rate 0.1; 60 points."
+    ),
     x="share of the points with a lower loss",
     y="training loss",
     reading="Two trained vertices turn the hill between the networks into a volume of low loss.",

@@ -138,7 +138,7 @@ def test_the_site_offers_what_the_command_writes(real):
 
 def test_the_feed_of_the_site_holds_the_newest(real):
     catalog, pages = real
-    texts = (pages["catalog/downloads/papers.atom"], export(catalog, "atom"))
+    texts = (pages["papers.atom"], export(catalog, "atom"))
     dates, whole = ([part.text for part in ElementTree.fromstring(text).iter() if "updated" in part.tag] for text in texts)
     assert dates == whole[: len(dates)] and len(dates) == 1 + min(100, len(catalog.papers))
 

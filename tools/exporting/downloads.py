@@ -10,12 +10,12 @@ from tools.exporting.feed import atom, updated
 
 FOLDER = "catalog/downloads"
 NEWEST = 100  # papers in the feed: a reader fetches it again and again
-FILES = [  # format, place, what it is for
+FILES = [  # format, place, what it is for; the feed stands at the root, where the theme looks for a sitemap beside it
     ("bibtex", f"{FOLDER}/papers.bib", "BibTeX of all papers, for LaTeX"),
     ("csl-json", f"{FOLDER}/papers.csl.json", "CSL-JSON of all papers, for Zotero, pandoc and citation processors"),
     ("ris", f"{FOLDER}/papers.ris", "RIS of all papers, for EndNote, Mendeley and Zotero"),
     ("csv", f"{FOLDER}/papers.csv", "one row a paper, for spreadsheets"),
-    ("atom", f"{FOLDER}/papers.atom", f"feed of the {NEWEST} newest papers, by the month of their arXiv id or else by year"),
+    ("atom", "papers.atom", f"feed of the {NEWEST} newest papers, by the month of their arXiv id or else by year"),
     ("json", f"{FOLDER}/catalog.json", "the whole catalog: every record with every field"),
     ("json-schema", f"{FOLDER}/catalog.schema.json", "JSON Schema of the whole catalog"),
     ("llms", "llms.txt", "map of the site for language models"),

@@ -102,6 +102,18 @@ def test_sum_and_max_of_the_agreeing_values():
     assert merge([1.0], [3.0], [-2.0], density=1.0, aggregate="max") == [3.0]
 
 
+def test_tied_weights_are_ranked_once():
+    # once: 1, 0.5, 3, 2, 4 at density 0.5 keep 4 and 3. Two equal copies of the tied pair make seven entries, and 2 is kept as well.
+    def merged(head):
+        start, tied = torch.zeros(2), torch.tensor([1.0, 0.5])
+        base = {"embed": start, "head": start if head is None else torch.zeros(2), "rest": torch.zeros(3)}
+        model = {"embed": tied, "head": tied if head is None else head, "rest": torch.tensor([3.0, 2.0, 4.0])}
+        return ri.ties_merging(base, [model], density=0.5)["rest"].tolist()
+
+    assert merged(None) == [3.0, 0.0, 4.0]
+    assert merged(torch.tensor([1.0, 0.5])) == [3.0, 2.0, 4.0]
+
+
 def test_weights_act_before_the_election_and_divide_the_mean():
     # (10, -10) and (-3, 3): signs (+, -), so the first alone, 10 / 10. Electing before weighting would give (-3, 3).
     assert merge([1.0, -1.0], [-3.0, 3.0], density=1.0, weights=[10.0, 1.0]) == [1.0, -1.0]

@@ -19,6 +19,8 @@ KINDS = {
     "methods": "catalog/methods/",
     "parity": "catalog/parity/",
     "method": "catalog/methods/ties_merging/",
+    "picture": "catalog/methods/repair/",
+    "costs": "catalog/cost-of-matching/",
     "paper": "catalog/papers/yadav2023ties/",
     "papers": "catalog/papers/",
     "topics": "catalog/taxonomy/",

@@ -135,18 +135,20 @@ def main(argv: list[str]) -> int:
     if unknown := sorted(set(chosen) - set(METHODS)):
         print(f"no such method: {', '.join(unknown)}; there are {', '.join(METHODS)}", file=sys.stderr)
         return 2
-    seconds: dict[str, list[float]] = {}
-    if FILE.is_file():
-        seconds = {row["method"]: row["seconds"] for row in json.loads(FILE.read_text(encoding="utf-8"))["rows"]}
+    known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {"rows": [], "rounds": []}
+    seconds = {row["method"]: row["seconds"] for row in known["rows"]}
+    rounds = [] if "weight_matching" in chosen else known["rounds"]
     seconds |= {method: [] for method in chosen}
     for width in WIDTHS:
         inputs = make(width)
+        if "weight_matching" in chosen:
+            rounds.append(rounds_of_weight_matching(inputs))
         for method in chosen:
             done = seconds[method]
             if len(done) == WIDTHS.index(width) and (not done or 8 * done[-1] <= LIMIT):
                 done.append(float(f"{timed(METHODS[method][2], inputs):.3g}"))
                 print(f"{method}, width {width}: {done[-1]:g} s", flush=True)
-    FILE.write_text(_short_lists(json.dumps(record(seconds), indent=1, ensure_ascii=False)) + "\n", encoding="utf-8")
+    FILE.write_text(_short_lists(json.dumps(record(seconds, rounds), indent=1, ensure_ascii=False)) + "\n", encoding="utf-8")
     return 0
 
 
@@ -160,6 +162,15 @@ def make(width: int) -> Inputs:
     return Inputs(a, b, c, spec, activations, grams, lambda model: toy_zoo.loss(network, model, (inputs[:200], targets[:200])))
 
 
+def rounds_of_weight_matching(inputs: Inputs) -> int:
+    """After how many rounds nothing changes any more."""
+    match = lambda **options: weight_matching(inputs.a, inputs.b, inputs.spec, **options)  # noqa: E731
+    final, count = match(), 1
+    while any(not torch.equal(p, final[name]) for name, p in match(max_iter=count).items()):
+        count += 1
+    return count
+
+
 def timed(call: Callable[[Inputs], object], inputs: Inputs) -> float:
     times: list[float] = []
     while len(times) < 3 and (not times or times[0] <= 5):
@@ -169,13 +180,14 @@ def timed(call: Callable[[Inputs], object], inputs: Inputs) -> float:
     return statistics.median(times)
 
 
-def record(seconds: dict[str, list[float]]) -> dict:
+def record(seconds: dict[str, list[float]], rounds: list[int]) -> dict:
     rows = [
         {"method": method, "run": run, "grows": grows, "seconds": seconds[method]}
         for method, (run, grows, _) in METHODS.items()
         if method in seconds
     ]
-    return {"widths": list(WIDTHS), "limit": LIMIT, "command": "python -m docs.figures.measure_cost", "rows": rows}
+    command = "python -m docs.figures.measure_cost"
+    return {"widths": list(WIDTHS), "limit": LIMIT, "command": command, "rounds": rounds, "rows": rows}
 
 
 if __name__ == "__main__":

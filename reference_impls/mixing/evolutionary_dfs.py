@@ -74,7 +74,9 @@ def evolutionary_dfs(
         >>> class Double(nn.Module):
         ...     forward = lambda self, h: 2 * h
         >>> score = lambda network: -abs(network(torch.ones(1)).item() - 4)
-        >>> found = evolutionary_dfs(nn.Identity(), [Add(), Double()], nn.Identity(), score, num_repeats=1)
+        >>> found = evolutionary_dfs(
+        ...     nn.Identity(), [Add(), Double()], nn.Identity(), score, num_repeats=1, sigma=1.0, population=16
+        ... )
         >>> found.path, round(score(found), 1)
         ((0, 1), -0.0)
 

@@ -102,6 +102,23 @@ def prose(value: str, links: dict[str, str] | None = None) -> Markup:
     return Markup("\n\n".join(out))
 
 
+def stacked(value: str) -> str:
+    r"""A docstring whose formulas stand one equation below the other, for a narrow column.
+
+    Example:
+        >>> stacked(r"$$ a = b, \qquad c = d $$")
+        '$$\\begin{aligned} & a = b, \\\\ & c = d \\end{aligned}$$'
+    """
+
+    def stack(formula: re.Match) -> str:
+        lines = [line.strip() for line in re.split(r"\\qquad\b", formula[1])]
+        if len(lines) < 2 or "&" in formula[1] or "\\\\" in formula[1] or any(line.count("{") != line.count("}") for line in lines):
+            return formula[0]
+        return "$$\\begin{aligned} & " + " \\\\ & ".join(lines) + " \\end{aligned}$$"
+
+    return re.sub(r"\$\$(.*?)\$\$", stack, value, flags=re.DOTALL)
+
+
 def fence(source: str, language: str) -> Markup:
     """Our own code as a fenced block; the fence is longer than any run of backticks inside."""
     longest = max((len(run) for run in re.findall(r"`+", source)), default=0)
@@ -122,4 +139,5 @@ def environment() -> jinja2.Environment:
     )
     env.filters = {name: env.filters[name] for name in ("length", "list", "sort", "first", "last", "default")}
     env.globals = {"anchor": anchor, "external": external, "block": block, "fence": fence, "inline": inline, "prose": prose, "math": math}
+    env.globals["stacked"] = stacked
     return env

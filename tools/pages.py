@@ -21,7 +21,10 @@ from tools.bibtex import bibtex_entry
 from tools.catalog import Catalog, CatalogError
 from tools.docstrings import Implementation, read_implementation, read_introduction
 from tools.exporting import downloads
+from tools.notebooks import colab, notebook
 from tools.records import Entry, Method, Paper
+from tools.standalone import standalone
+from tools.steps import read_steps
 
 SAFE_ID = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*){0,2}")
 INVERSE = {
@@ -56,6 +59,8 @@ class Pages:
         if self.costs:
             yield self.cost_table()
         yield from map(self.method, sorted(self.catalog.methods))
+        for id in self.implementations:
+            yield from self.method_files(id)
         yield self.paper_index()
         yield from map(self.paper, sorted(self.catalog.papers))
         yield from self.years()
@@ -265,10 +270,12 @@ class Pages:
             "method.md.j2",
             f"catalog/methods/{id}.md",
             head=_front_matter(self._head(method.name, method.summary, paper, method if code else None)),
+            file=Markup(id),
             method=method,
             chapter=self.chapter(id),
             glance=_glance(method),
             code=code,
+            steps=read_steps(c.root / code.path, c.root) if code else [],
             imports=f"import torch\n\nfrom {code.path[:-3].replace('/', '.')} import {id}\n\n" if code else "",
             parity=[row for row in self.parity if row["method"] == id],
             run=self.runs.get(id),
@@ -281,7 +288,17 @@ class Pages:
             resources=[other for other in c.resources_by_method.get(id, []) if other in c.resources],
             bibtex=self.bibtex(paper) if paper else None,
             software=_software(id, code) if code else None,
+            colab=colab(f"catalog/methods/{id}.ipynb"),
         )
+
+    def method_files(self, id: str) -> Iterator[Page]:
+        """What a reader can take along: the method as one file and as a notebook."""
+        c, code, method = self.catalog, self.implementations[id], self.catalog.methods[id]
+        source = standalone(c.root / code.path, c.root)
+        paper = c.papers.get(method.introduced_by or "")
+        cited = f"{', '.join(paper.authors)}, {paper.title}, {self.venue_short(paper)} {paper.year}" if paper else None
+        yield f"catalog/methods/{id}.py", source
+        yield f"catalog/methods/{id}.ipynb", notebook(method, code, source, cited)
 
     # --- papers, years, venues ---
 

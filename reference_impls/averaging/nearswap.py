@@ -47,5 +47,6 @@ def nearswap(model_a: StateDict, model_b: StateDict, *, t: float = 1e-4) -> Stat
     if t < 0:
         raise ValueError(f"t is {t}; it is at least 0")
     check_same_structure(model_a, model_b)
+    # every entry goes towards the other model, by t at most
     moved = zip_map(lambda a, b: a + (b - a).clamp(-t, t), to_vector(model_a), to_vector(model_b))
     return to_state_dict(moved, like=model_a)

@@ -76,6 +76,7 @@ def spatial_ensemble(
         size = {"tensor": (), "channel": teacher.shape[:1], "entry": teacher.shape}[fragment]
         draw = torch.rand(size, generator=generator, device=generator.device).to(teacher.device)
         draw = draw.reshape(draw.shape + (1,) * (teacher.ndim - draw.ndim))
+        # a fragment stays as it is, or takes a step of the running mean
         return torch.where(draw < preserve, teacher, momentum * teacher + (1 - momentum) * student)
 
     teacher, *students = (to_vector(model) for model in models)

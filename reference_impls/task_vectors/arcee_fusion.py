@@ -58,6 +58,7 @@ def arcee_fusion(model_a: StateDict, model_b: StateDict, *, whiskers: float = 1.
 
 
 def _fuse(a: Tensor, b: Tensor, whiskers: float) -> Tensor:
+    """Take from b the entries whose importance stands out above the quartiles, the others from a."""
     if a.numel() == 0:
         return a
     importance = ((b - a).double().abs() * _divergence(b.double(), a.double())).reshape(-1)

@@ -127,6 +127,7 @@ def _merge(
     others: str,
     exclude: Sequence[str],
 ) -> StateDict:
+    """Merge the task vectors of every matrix by the rule, those of other tensors by their mean or not at all."""
     if others not in ("mean", "zero"):
         raise ValueError(f"others is {others!r}; it is one of mean, zero")
     if not finetuned:
@@ -140,6 +141,7 @@ def _merge(
 
 
 def _isotropic_sum(deltas: Sequence[Tensor]) -> Tensor:
+    """The sum of the task vectors with the mean of its singular values in place of each."""
     u, s, vh = torch.linalg.svd(sum(deltas), full_matrices=False)
     return s.mean() * _orthogonalise(u * s @ vh)
 

@@ -11,7 +11,7 @@ SOURCES := $(shell find catalog docs overrides reference_impls tools mkdocs.yml 
 .PHONY: site test check pages build clean help
 
 help:
-	@echo "make site   build the atlas and serve it on http://127.0.0.1:$(PORT) (PORT= to change)"
+	@echo "make site   build the atlas, serve it on http://127.0.0.1:$(PORT) (PORT= to change), build again what you edit"
 	@echo "make test   run everything that CI runs"
 	@echo "make check  check the catalog"
 	@echo "make clean  remove what was built"
@@ -19,7 +19,7 @@ help:
 site: .venv/site.installed
 	@$(BIN)/python -m tools.serve --port $(PORT) --probe
 	@$(MAKE) --no-print-directory build
-	@$(BIN)/python -m tools.serve --port $(PORT) --folder site
+	@$(BIN)/python -m tools.serve --port $(PORT) --folder site --watch
 
 build: site/index.html
 

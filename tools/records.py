@@ -211,6 +211,7 @@ class Venue(Record):
     name: Line
     kind: Literal["conference", "journal", "workshop", "preprint server"]
     short: Line = Field(description="as it stands in a citation: NeurIPS")
+    aliases: list[Line] = Field(default=[], description="what databases call it: Trans. Mach. Learn. Res.")
     url: Url | None = None
 
 

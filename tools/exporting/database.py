@@ -68,7 +68,7 @@ def _rows(c: Catalog) -> Iterator[tuple[str, dict[str, object]]]:
     """Table and row, in an order in which whatever a row names is there already."""
     for kind in ("venues", "reading_lists"):
         for id, record in sorted(getattr(c, kind).items()):
-            yield kind, {"id": id} | record.model_dump(exclude={"sections", "corrections"})
+            yield kind, {"id": id} | record.model_dump(exclude={"aliases", "sections", "corrections"})
     for id, node in sorted(c.taxonomy.items(), key=lambda item: (item[0].count("/"), item[0])):
         yield "taxonomy", {"id": id, "parent": id.rpartition("/")[0] or None} | node.model_dump()
     for id, paper in sorted(c.papers.items()):

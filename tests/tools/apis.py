@@ -49,6 +49,7 @@ class Apis:
     works: list[Work] = field(default_factory=lambda: [Work()])
     replies: dict[str, Callable[[str, dict, bytes], Reply | None]] = field(default_factory=dict)  # host -> what it does instead
     asked: list[tuple[str, str, dict]] = field(default_factory=list)  # (host, path, query)
+    methods: list[str] = field(default_factory=list)  # of the same questions
     headers: list[dict] = field(default_factory=list)
     base: str = ""
 
@@ -67,6 +68,12 @@ def made(value: object, status: int = 200) -> Reply:
 
 def text(value: str, status: int = 200, **headers: str) -> Reply:
     return status, headers, value.encode()
+
+
+def in_turn(*replies) -> Callable[..., Reply]:
+    """One reply after the other; the last one for ever."""
+    left = list(replies)
+    return lambda *_, **__: left.pop(0) if len(left) > 1 else left[0]
 
 
 # --- the formats ------------------------------------------------------------------------------------------------
@@ -305,9 +312,10 @@ class Handler(BaseHTTPRequestHandler):
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.apis.asked.append((host, f"/{rest}", query))
+        self.apis.methods.append(self.command)
         self.apis.headers.append(dict(self.headers))
         status, headers, answer = self.apis.answer(host, f"/{rest}", query, body)
-        slowly = float(headers.pop("X-Slowly", 0))  # seconds between two bytes
+        slowly = float(headers.get("X-Slowly", 0))  # seconds between two bytes
         try:
             self.send_response(status)
             for key, value in ({"Content-Length": str(len(answer))} | headers).items():

@@ -8,7 +8,7 @@ from email.utils import formatdate
 
 import pytest
 
-from tests.tools.apis import made, text
+from tests.tools.apis import in_turn, made, text
 from tools.lookup import guard, http
 from tools.lookup.guard import Refused, Unavailable
 from tools.lookup.http import Web
@@ -24,12 +24,6 @@ def web(apis):
 
 def times(apis) -> int:
     return len(apis.asked)
-
-
-def in_turn(*replies):
-    """One reply after the other; the last one for ever."""
-    left = list(replies)
-    return lambda *_, **__: left.pop(0) if len(left) > 1 else left[0]
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])

@@ -53,7 +53,7 @@ def _paper(entry: ElementTree.Element, by_id: bool) -> Found | None:
         return None  # an error is an entry too
     summary, comment = (found.text(_text(entry, tag), 10_000) for tag in (ATOM + "summary", ARXIV + "comment"))
     authors = found.names(_text(author, ATOM + "name") for author in entry.findall(f"{ATOM}author"))
-    withdrawn = re.search(r"\bwithdrawn\b", f"{comment} {summary[:300]}", re.I)
+    withdrawn = re.search(r"\b(has been|is|was) withdrawn\b|^withdrawn\b", f"{comment} {summary[:300]}", re.I)
     return Found(
         NAME,
         title,

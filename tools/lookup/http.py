@@ -137,12 +137,14 @@ class Web:
 
     # --- one request, with its redirects and repetitions
 
-    def fetch(self, method: str, url: str, *, params: dict | None = None, post: object = None, body: bool = True) -> Answer:
-        """The answer, whatever its status; Unavailable where there is none."""
+    def fetch(
+        self, method: str, url: str, *, params: dict | None = None, post: object = None, look: bool = False, follow: bool = True
+    ) -> Answer:
+        """The answer, whatever its status; Unavailable where there is none. `look` leaves its body unread."""
         host = _split(url).hostname
         for number in range(1, self.tries + 1):
             try:
-                answer, why = self._followed(method, url, params, post, body), ""
+                answer, why = self._followed(method, url, params, post, look, follow), ""
                 if answer.status not in BUSY:
                     return answer
                 why = f"answers {answer.status}"
@@ -160,11 +162,11 @@ class Web:
             raise Unavailable(why)
         return answer
 
-    def _followed(self, method: str, url: str, params: dict | None, post: object, body: bool) -> Answer:
+    def _followed(self, method: str, url: str, params: dict | None, post: object, look: bool, follow: bool) -> Answer:
         hops: list[tuple[int, str]] = []
         while True:
-            answer = self._once(method, url, params, post, body)
-            if answer.status not in MOVED or not answer.hops:
+            answer = self._once(method, url, params, post, look)
+            if answer.status not in MOVED or not answer.hops or not follow:
                 return Answer(answer.url, answer.status, answer.body, tuple(hops), answer.wait)
             hops.append((answer.status, _joined(answer.url, answer.hops[0][1])))
             if len(hops) > HOPS:
@@ -173,7 +175,7 @@ class Web:
             if answer.status == 303:
                 method, post = "GET", None
 
-    def _once(self, method: str, url: str, params: dict | None, post: object, body: bool) -> Answer:
+    def _once(self, method: str, url: str, params: dict | None, post: object, look: bool) -> Answer:
         parts = _split(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
             raise Refused(f"{shown(url)} is no plain http(s) address")
@@ -187,7 +189,7 @@ class Web:
             # Not through the session, which would read the body of every redirect, however long.
             response = self.session.get_adapter(url).send(request, timeout=TIMEOUT, stream=True)
             with response:
-                content = response.raw.read(LARGEST + 1, decode_content=False) if body else b""
+                content = b"" if look else response.raw.read(LARGEST + 1, decode_content=False)
                 if len(content) > LARGEST:
                     raise Unavailable(f"{parts.hostname} answers with more than {LARGEST} bytes")
                 onward = response.headers.get("Location")

@@ -23,7 +23,9 @@ ACTIVE = {character: f"\\{character}" for character in "&%$#_"} | {
     "^": r"\textasciicircum{}",
 }
 TYPES = {"conference": "inproceedings", "workshop": "inproceedings", "journal": "article"}  # misc elsewhere
-PLACE = re.compile(r"(?P<volume>\d+)(\((?P<number>[\w/-]+)\))?(:(?P<pages>[A-Za-z]?\d+(-[A-Za-z]?\d+)?))?")
+PLACE = re.compile(  # 26(307):1-38, a volume alone, or pages 1-38
+    r"((?P<volume>\d+)(\((?P<number>[\w/-]+)\))?(:(?=.)|$)|(pages )?(?=.))(?P<pages>[A-Za-z]?\d+(-[A-Za-z]?\d+)?)?"
+)
 
 _FORMAT = bibtexparser.BibtexFormat()
 _FORMAT.indent = "  "

@@ -402,6 +402,7 @@ class Pages:
             "topic.md.j2",
             path,
             node=c.taxonomy[id],
+            began=c.papers.get(c.taxonomy[id].introduced_by),
             trail=trail,
             children=children,
             methods=c.methods_by_taxonomy[id],

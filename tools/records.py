@@ -211,6 +211,7 @@ class Venue(Record):
     name: Line
     kind: Literal["conference", "journal", "workshop", "preprint server"]
     short: Line = Field(description="as it stands in a citation: NeurIPS")
+    aliases: list[Line] = Field(default=[], description="what databases call it: Trans. Mach. Learn. Res.")
     url: Url | None = None
 
 
@@ -218,6 +219,7 @@ class Node(Record):
     name: Line
     summary: Prose = Field(description="what is here, in one sentence")
     excludes: Prose = Field(description="what is not here and where it is instead, in one sentence")
+    introduced_by: PaperId = Field(description="the paper that the topic begins with; it stands in the node or below it")
 
 
 # --- reading lists ----------------------------------------------------------------------------------------------

@@ -164,16 +164,16 @@ def references(catalog: Catalog) -> Iterator[Problem]:
     """Every id that a record names exists, and no record names itself."""
     left = SUGGESTIONS
     known = {kind: catalog.ids(kind) for kind in [*KINDS, *TABLES]}
-    for kind in KINDS:
+    for kind in NAMED_BY:
         for id, record in getattr(catalog, kind).items():
+            source, above = catalog.source(kind, id), (id,) if kind in TABLES else ()
             for keys, target, value in NAMED_BY[kind](record):
-                source = catalog.sources[kind, id]
                 if value not in known[target]:
                     left -= 1
                     near = records.nearest(value, known[target]) if left >= 0 else None
                     where = f"catalog/{target}.yaml" if target in TABLES else f"catalog/{target}/"
                     mend = f"did you mean {near!r}?" if near else f"add it to {where} or name one that is there"
-                    yield Problem(source.path, source.line(*keys), f"unknown {_SINGULAR[target]} {value!r}", mend)
+                    yield Problem(source.path, source.line(*above, *keys), f"unknown {_SINGULAR[target]} {value!r}", mend)
                 elif target == kind and value == id:
                     yield Problem(source.path, source.line(*keys), f"{id} names itself", "delete it")
 
@@ -225,12 +225,17 @@ def _of_reading_list(reading_list) -> Iterator[tuple[tuple, str, str]]:
                     yield ("sections", i, "entries", j, name), target, getattr(entry, name)
 
 
+def _of_node(node) -> Iterator[tuple[tuple, str, str]]:
+    yield ("introduced_by",), "papers", node.introduced_by
+
+
 NAMED_BY: dict[str, Callable] = {  # kind -> (where it stands, kind of what is named, its id) of a record
     "papers": _of_paper,
     "methods": _of_method,
     "codebases": _of_codebase,
     "resources": _of_resource,
     "reading_lists": _of_reading_list,
+    "taxonomy": _of_node,
 }
 
 
@@ -368,9 +373,9 @@ def project_links(catalog: Catalog) -> Iterator[Problem]:
 
 
 def taxonomy(catalog: Catalog) -> Iterator[Problem]:
-    """Every node has its parent, and a paper in it or below it."""
+    """Every node has its parent and a paper in it or below it, the one that introduces it among them."""
     complete = len(catalog.papers) == len(catalog.ids("papers"))  # a refused record is missing in its nodes
-    for node in catalog.taxonomy:
+    for node, record in catalog.taxonomy.items():
         source = catalog.source("taxonomy", node)
         parent = node.rpartition("/")[0]
         if parent and parent not in catalog.ids("taxonomy"):
@@ -378,6 +383,9 @@ def taxonomy(catalog: Catalog) -> Iterator[Problem]:
         if complete and not catalog.papers_by_taxonomy[node]:
             what = f"no paper is in {node} or below it"
             yield Problem(source.path, source.line(node), what, "file a paper there or delete the node")
+        elif (first := record.introduced_by) in catalog.papers and first not in catalog.papers_by_taxonomy[node]:
+            what = f"{first} introduces {node} but is not in it or below it"
+            yield Problem(source.path, source.line(node, "introduced_by"), what, "file it there or name a paper that is there")
 
 
 # --- methods ----------------------------------------------------------------------------------------------------

@@ -19,10 +19,7 @@ def make_catalog(folder: Path, papers: int, seed: int = 0) -> Path:
     """Write `papers` sound papers with a taxonomy that grows with them; returns the folder."""
     draw = random.Random(seed)
     nodes = [f"topic-{number}" for number in range(max(1, papers // 50))]
-    taxonomy = {
-        node: {"name": node, "summary": f"What is on {node}.", "excludes": f"Not what is beside {node}."} for node in nodes
-    }
-    _write(folder / "taxonomy.yaml", canonical("taxonomy", taxonomy))
+    taxonomy = {}
     _write(folder / "venues.yaml", canonical("venues", VENUES))
     for number in range(papers):
         year = 2015 + number % 10
@@ -39,6 +36,11 @@ def make_catalog(folder: Path, papers: int, seed: int = 0) -> Path:
             "summary": " ".join(_word(draw) for _ in range(25)).capitalize() + ".",
         }
         _write(folder / "papers" / str(year) / f"{id}.yaml", canonical("papers", record))
+        if number < len(nodes):
+            node = nodes[number]
+            about = {"summary": f"What is on {node}.", "excludes": f"Not what is beside {node}.", "introduced_by": id}
+            taxonomy[node] = {"name": node} | about
+    _write(folder / "taxonomy.yaml", canonical("taxonomy", taxonomy))
     return folder
 
 

@@ -34,7 +34,7 @@ def test_every_kind_is_read_and_knows_its_id(toy):
         ("papers", "yadav2023ties", ("nothing",), 1),
         ("methods", "ties_merging", ("elsewhere", 0, "parameters", "lambda"), 25),
         ("reading_lists", "first-steps", ("sections", 1, "entries", 1, "corrections", 0, "why"), 26),
-        ("taxonomy", "merging", ("merging", "name"), 6),
+        ("taxonomy", "merging", ("merging", "name"), 7),
     ],
 )
 def test_a_value_knows_its_line(toy, kind, id, keys, line):

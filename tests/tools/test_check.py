@@ -67,7 +67,7 @@ BROKEN = {
     "template left": (CODEBASE, "name: mergekit", "name: TODO", 1, "left from the template; fill it in"),
     "not a map": (CODEBASE, (TOY / "codebases/mergekit.yaml").read_text(), "- a\n", 1, "the record: ['a']"),
     "empty file": (CODEBASE, (TOY / "codebases/mergekit.yaml").read_text(), "", 1, "empty file"),
-    "node without a summary": (TAXONOMY, "  summary: The result is a mean of the weights.\n", "", 9, "summary is missing"),
+    "node without a summary": (TAXONOMY, "  summary: The result is a mean of the weights.\n", "", 11, "summary is missing"),
     # --- references ---
     "unknown taxonomy": (TIES, "merging/task-vectors", "merging/task-vector", 17, "unknown taxonomy node 'merging/task-vector'; did you mean 'merging/task-vectors'?"),
     "unknown venue": (TIES, "venue: neurips", "venue: nips", 12, "unknown venue 'nips'; did you mean 'neurips'?"),
@@ -95,9 +95,11 @@ BROKEN = {
     "not to be found": (SOUPS, 'arxiv: "2203.05482"\n', "", 1, "no arXiv id, DOI, OpenReview id or link; add at least one"),
     "link twice": (CODEBASE, "https://github.com/arcee-ai/mergekit", "https://huggingface.co/docs/peft/en/developer_guides/model_merging/", 2, ""),
     # --- taxonomy, methods ---
-    "node without parent": (TAXONOMY, "connectivity:\n", "alignment/linear:\n  name: L\n  summary: S.\n  excludes: E.\nconnectivity:\n", 1, "alignment/linear has no parent; add alignment"),
-    "node without papers": (TAXONOMY, "merging/averaging:\n", "merging/none:\n  name: Nothing\n  summary: S.\n  excludes: E.\nmerging/averaging:\n", 9, "no paper is in merging/none or below it"),
-    "bad node id": (TAXONOMY, "connectivity:\n", "Con_nect:\n  name: C\n  summary: S.\n  excludes: E.\nconnectivity:\n", 1, "'Con_nect' is not an id"),
+    "node without parent": (TAXONOMY, "connectivity:\n", "alignment/linear:\n  name: L\n  summary: S.\n  excludes: E.\n  introduced_by: garipov2018loss\nconnectivity:\n", 1, "alignment/linear has no parent; add alignment"),
+    "node without papers": (TAXONOMY, "merging/averaging:\n", "merging/none:\n  name: Nothing\n  summary: S.\n  excludes: E.\n  introduced_by: wortsman2022soups\nmerging/averaging:\n", 11, "no paper is in merging/none or below it"),
+    "introduced elsewhere": (TAXONOMY, "introduced_by: ilharco2023task", "introduced_by: garipov2018loss", 20, "garipov2018loss introduces merging/task-vectors but is not in it or below it"),
+    "introduced by nobody": (TAXONOMY, "introduced_by: ilharco2023task", "introduced_by: ilharco2024task", 20, "unknown paper 'ilharco2024task'; did you mean 'ilharco2023task'?"),
+    "bad node id": (TAXONOMY, "connectivity:\n", "Con_nect:\n  name: C\n  summary: S.\n  excludes: E.\n  introduced_by: garipov2018loss\nconnectivity:\n", 1, "'Con_nect' is not an id"),
     "circle": (SUM_METHOD, "  inference: one model\n", "  inference: one model\nrelated:\n  - method: ties_merging\n    how: builds on\n", 18, "methods in a circle: "),
     "from nowhere": (SUM_METHOD, "introduced_by: ilharco2023task", "introduced_by: null", 5, "introduced by no paper and no note"),
     "origin twice": (SUM_METHOD, "task\ntaxonomy", "task\npapers:\n  - ilharco2023task\ntaxonomy", 7, "ilharco2023task is already named by introduced_by"),

@@ -66,6 +66,25 @@ def test_an_entry_by_example():
 
 
 @pytest.mark.parametrize(
+    "where, fields",
+    [
+        ("26(307):1-38", {"volume": "26", "number": "307", "pages": "1--38"}),
+        ("2(2):026119", {"volume": "2", "number": "2", "pages": "026119"}),
+        ("202", {"volume": "202"}),
+        ("48(2)", {"volume": "48", "number": "2"}),
+        ("pages 535-541", {"pages": "535--541"}),
+        ("7066-7085", {"pages": "7066--7085"}),
+        ("pages", {"note": "pages"}),
+        ("48:", {"note": "48:"}),
+        ("Datasets and Benchmarks Track", {"note": "Datasets and Benchmarks Track"}),
+    ],
+)
+def test_the_place_gives_volume_number_and_pages_or_a_note(where, fields):
+    found = parsed(bibtex_entry(paper(where=where), VENUES["journal"]))
+    assert {key: value for key, value in found.items() if key in {"volume", "number", "pages", "note"}} == fields
+
+
+@pytest.mark.parametrize(
     "kind, type_, field",
     [
         ("conference", "inproceedings", "booktitle"),

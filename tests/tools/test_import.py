@@ -338,7 +338,7 @@ def test_code_blocks_comments_and_front_matter_are_no_entries():
         ("NIPS'17", "neurips", 2017, None),
         ("ArXiv 24.05", "arxiv", 2024, 5),
         ("arXiv, Sep. 27, 2023", "arxiv", 2023, 9),
-        ("Trans. Mach. Learn. Res.", None, None, None),
+        ("Trans. Mach. Learn. Res.", "tmlr", None, None),
         ("International Conference on Machine Learning 2022", "icml", 2022, None),
     ],
 )

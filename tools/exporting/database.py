@@ -14,7 +14,8 @@ ENDS = ("paper", "method", "related", "topic", "codebase", "resource", "list")
 SCHEMA = """
 CREATE TABLE venues (id TEXT PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, short TEXT NOT NULL, url TEXT);
 CREATE TABLE taxonomy (
-  id TEXT PRIMARY KEY, parent TEXT REFERENCES taxonomy, name TEXT NOT NULL, summary TEXT NOT NULL, excludes TEXT NOT NULL);
+  id TEXT PRIMARY KEY, parent TEXT REFERENCES taxonomy, name TEXT NOT NULL, summary TEXT NOT NULL, excludes TEXT NOT NULL,
+  introduced_by TEXT NOT NULL REFERENCES papers);
 CREATE TABLE papers (
   id TEXT PRIMARY KEY, title TEXT NOT NULL, year INTEGER NOT NULL, venue TEXT NOT NULL REFERENCES venues, "where" TEXT,
   kind TEXT NOT NULL, arxiv TEXT, doi TEXT, openreview TEXT, url TEXT, summary TEXT NOT NULL, note TEXT);
@@ -68,15 +69,15 @@ def _rows(c: Catalog) -> Iterator[tuple[str, dict[str, object]]]:
     """Table and row, in an order in which whatever a row names is there already."""
     for kind in ("venues", "reading_lists"):
         for id, record in sorted(getattr(c, kind).items()):
-            yield kind, {"id": id} | record.model_dump(exclude={"sections", "corrections"})
-    for id, node in sorted(c.taxonomy.items(), key=lambda item: (item[0].count("/"), item[0])):
-        yield "taxonomy", {"id": id, "parent": id.rpartition("/")[0] or None} | node.model_dump()
+            yield kind, {"id": id} | record.model_dump(exclude={"aliases", "sections", "corrections"})
     for id, paper in sorted(c.papers.items()):
         yield "papers", {"id": id} | paper.model_dump(exclude={"aliases", "authors", "taxonomy", "code"})
         for position, name in enumerate(paper.authors, start=1):
             yield "authors", {"paper": id, "position": position, "name": name}
         for code in paper.code:
             yield "code", {"paper": id} | code.model_dump()
+    for id, node in sorted(c.taxonomy.items(), key=lambda item: (item[0].count("/"), item[0])):
+        yield "taxonomy", {"id": id, "parent": id.rpartition("/")[0] or None} | node.model_dump()
     for id, method in sorted(c.methods.items()):
         facts = method.model_dump(include={"name", "summary", "introduced_by", "note"}) | method.requirements.model_dump()
         yield "methods", {"id": id, "chapter": c.chapters[id], "implementation": c.implementation(id)} | facts

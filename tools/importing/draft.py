@@ -21,7 +21,7 @@ def drafts(document: Document, match: Match, catalog: Catalog, name: str) -> dic
     index, topics = Index(catalog), Topics(catalog)
     written: dict[str, str] = {}
     entry_of: dict[int, tuple[str, str]] = {}
-    ids = {kind: _Ids(catalog.ids(kind), "" if kind == "papers" else "-") for kind in KINDS}
+    ids = {kind: Ids(catalog.ids(kind), "" if kind == "papers" else "-") for kind in KINDS}
     for number, item in enumerate(document.items):
         if match.of[number]:
             entry_of[number] = match.of[number]
@@ -152,7 +152,7 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain)[:50].strip("-") or "untitled"
 
 
-class _Ids:
+class Ids:
     """Ids that are free: one that is taken gets a letter behind it."""
 
     def __init__(self, taken: set[str], join: str = ""):

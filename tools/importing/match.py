@@ -56,7 +56,7 @@ class Index:
             for id, record in sorted(getattr(catalog, kind).items()):
                 self.others.setdefault(same_link(record.url), (kind, id))
         for id, venue in catalog.venues.items():
-            names = {" ".join(words(name)) for name in (venue.short, venue.name, id)}
+            names = {" ".join(words(name)) for name in (venue.short, venue.name, id, *venue.aliases)}
             short = words(venue.short)
             if len(short) > 1 and short[0] == "ieee":
                 names.add(" ".join(short[1:]))

@@ -26,8 +26,8 @@ class Topics:
         self.nodes: dict[str, tuple[set[str], set[str]]] = {}  # node -> stems of its name and path, of its summary
         for id, node in catalog.taxonomy.items():
             above = catalog.taxonomy.get(id.rpartition("/")[0])
-            name = _stems(node.name) | _stems(id.rpartition("/")[2])
-            self.nodes[id] = (name, _stems(node.summary) | (_stems(above.name) if above else set()))
+            name = stems(node.name) | stems(id.rpartition("/")[2])
+            self.nodes[id] = (name, stems(node.summary) | (stems(above.name) if above else set()))
 
     def of(self, document: Document, index: int) -> tuple[list[str], bool]:
         """(nodes, sure) for a heading; one that says nothing itself, such as a year, has those above it."""
@@ -41,7 +41,7 @@ class Topics:
 
     def suggest(self, heading: str) -> tuple[list[str], bool]:
         """(nodes, whether they are sure): the table's where a list has this heading, else the nearest by words."""
-        now = _stems(heading)
+        now = stems(heading)
         if not now:
             return [], False  # "Others", "2024"
         if nodes := self.table.get(_key(heading)):
@@ -60,7 +60,7 @@ def _key(heading: str) -> str:
     return " ".join(words(re.sub(r"^[\d.]+\s", "", heading)))
 
 
-def _stems(text: str) -> set[str]:
+def stems(text: str) -> set[str]:
     """Words without the commonest endings, so that "averaging" meets "average"."""
     found = set()
     for word in words(text.replace("-", " ")):

@@ -21,6 +21,7 @@ from tools.bibtex import bibtex_entry
 from tools.catalog import Catalog, CatalogError
 from tools.docstrings import Implementation, read_implementation, read_introduction
 from tools.exporting import downloads
+from tools.lab import Lab
 from tools.records import Entry, Method, Paper
 
 SAFE_ID = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*){0,2}")
@@ -80,6 +81,7 @@ class Pages:
         yield from self.resources()
         yield self.downloads()
         yield from downloads.files(self.catalog)
+        yield from self.lab.published()
 
     def render(self, template: str, path: str, **values: object) -> Page:
         return path, self.env.get_template(template).render(at=Here(self, path), **values)
@@ -140,6 +142,11 @@ class Pages:
     def runs(self) -> dict[str, dict]:
         """What the figures measured on the toy zoo, by method."""
         return figures.load(self.catalog.root / "docs" / "figures" / "data")
+
+    @cached_property
+    def lab(self) -> Lab:
+        """The demos, for pictures and live runs."""
+        return Lab(self.catalog.root)
 
     @cached_property
     def costs(self) -> dict:
@@ -331,6 +338,8 @@ class Pages:
             parity=[row for row in self.parity if row["method"] == id],
             run=self.runs.get(id),
             picture=figures.svg(self.runs[id]) if id in self.runs else None,
+            method_id=id,
+            demo=self.lab.of(id),
             tables=figures.tables(self.runs[id]) if id in self.runs else [],
             costs=any(row["method"] == id for row in self.costs.get("rows", [])),
             related={how: list(links.items()) for how, links in related.items()},

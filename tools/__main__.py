@@ -1,10 +1,11 @@
-"""`python -m tools COMMAND`: check, fmt, new, import, export, refresh, links and site. One module a command."""
+"""`python -m tools COMMAND`: check, fmt, new, import, export, refresh, links, site and runtime. One module a command."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from importlib import import_module
 
 from tools import check, export, fmt, importing, links, new, refresh
 from tools.catalog import CatalogError
@@ -20,11 +21,10 @@ def main(argv: list[str] | None = None) -> int:
     for module in (check, fmt, new, importing, export, refresh, links):
         module.add_parser(commands)
     commands.add_parser("site", help="write the generated pages of the site", add_help=False)
+    commands.add_parser("runtime", help="put the browser's Python into the built site", add_help=False)
     try:
-        if argv[:1] == ["site"]:  # reads its own arguments; imported only when asked for
-            from tools import site
-
-            return site.main(argv[1:]) or 0
+        if argv[:1] in (["site"], ["runtime"]):  # read their own arguments; imported only when asked for
+            return import_module(f"tools.{argv[0]}").main(argv[1:]) or 0
         args = parser.parse_args(argv)
         return args.run(args)
     except CatalogError as error:

@@ -14,11 +14,9 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-_ACTIVE = "&<>\"'`\\{}[]()_*#:|~^=$!@+%"
-_INVISIBLE = [*range(0x20), 0x7F, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF]
-_PLAIN = {ord(c): f"&#{ord(c)};" for c in _ACTIVE} | dict.fromkeys(_INVISIBLE, " ")
-_CODE = {ord(c): f"&#{ord(c)};" for c in _ACTIVE + ".-"} | dict.fromkeys(_INVISIBLE, "") | {ord("\n"): "\n", ord("\t"): "    "}
-_BLOCK_START = re.compile(r"^(\d*)([.-])")  # "1. x" and "- x" open a list at the start of a line
+from tools.inert import INVISIBLE, REFERENCES, inert
+
+_CODE = REFERENCES | {ord(c): f"&#{ord(c)};" for c in ".-"} | dict.fromkeys(INVISIBLE, "") | {ord("\n"): "\n", ord("\t"): "    "}
 
 
 def text(value: object) -> Markup:
@@ -30,8 +28,7 @@ def text(value: object) -> Markup:
     """
     if isinstance(value, Markup):
         return value
-    line = " ".join(str(value).translate(_PLAIN).split())
-    return Markup(_BLOCK_START.sub(lambda m: f"{m[1]}&#{ord(m[2])};", line))
+    return Markup(inert(value))
 
 
 def block(value: str) -> Markup:

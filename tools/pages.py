@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
 from markupsafe import Markup
 
-from tools import escape, figures, metadata, records
+from tools import escape, explorer, field, figures, metadata, records
 from tools.bibtex import bibtex_entry
 from tools.catalog import Catalog, CatalogError
 from tools.docstrings import Implementation, read_implementation, read_introduction
 from tools.exporting import downloads
+from tools.lab import Lab
 from tools.notebooks import colab, notebook
 from tools.records import Entry, Method, Paper
 from tools.standalone import standalone
@@ -53,8 +54,20 @@ class Pages:
                     raise CatalogError(f"{ascii(id)} in {kind} is not an id; use lower-case letters, digits and - or _")
 
     def all(self) -> Iterator[Page]:
+        fixed = []  # pages that belong to no record; the search box finds them by their titles
+        for path, text in self._pages():
+            yield path, text
+            if path.endswith(".md") and (path.count("/") == 1 or path.endswith("/index.md") or path.startswith("catalog/chapters/")):
+                fixed.append((path, re.search(r"^# (.+)$", text, re.MULTILINE)[1]))
+        for name, data in (("papers", self.paper_data), ("methods", self.method_data), ("search", explorer.search_index(self.catalog, fixed))):
+            yield f"catalog/{name}.json", explorer.dump(data)
+
+    def _pages(self) -> Iterator[Page]:
         yield self.home()
-        yield self.method_table()
+        yield self.method_index()
+        yield from map(self.chapter_page, self.chapters)
+        yield self.genealogy()
+        yield self.field()
         yield self.parity_table()
         if self.costs:
             yield self.cost_table()
@@ -73,6 +86,7 @@ class Pages:
         yield from self.resources()
         yield self.downloads()
         yield from downloads.files(self.catalog)
+        yield from self.lab.published()
 
     def render(self, template: str, path: str, **values: object) -> Page:
         return path, self.env.get_template(template).render(at=Here(self, path), **values)
@@ -133,6 +147,11 @@ class Pages:
     def runs(self) -> dict[str, dict]:
         """What the figures measured on the toy zoo, by method."""
         return figures.load(self.catalog.root / "docs" / "figures" / "data")
+
+    @cached_property
+    def lab(self) -> Lab:
+        """The demos, for pictures and live runs."""
+        return Lab(self.catalog.root)
 
     @cached_property
     def costs(self) -> dict:
@@ -201,12 +220,24 @@ class Pages:
         ]
         return self.render("home.md.j2", "index.md", counts=counts, chapters=self.chapters)
 
-    def method_table(self) -> Page:
-        chapters = [{**chapter, "methods": [self._row(id) for id in chapter["methods"]]} for chapter in self.chapters]
+    @cached_property
+    def method_data(self) -> dict:
+        return explorer.methods(self.catalog, self.implementations, self.chapters)
+
+    def method_index(self) -> Page:
+        rows = [self._first(self.method_data, row) for row in self.method_data["rows"][: explorer.FIRST]]
         total, ready = len(self.catalog.methods), len(self.implementations)
-        return self.render(
-            "methods.md.j2", "catalog/methods/index.md", chapters=chapters, total=total, ready=ready, costs=bool(self.costs)
-        )
+        return self.render("methods.md.j2", "catalog/methods/index.md", chapters=self.chapters, rows=rows, total=total, ready=ready)
+
+    @staticmethod
+    def _first(data: dict, row: list) -> dict:
+        """A row of an explorer as the page shows it before any script runs."""
+        return {"id": row[0], "line": row[2], "tags": explorer.tags(data, row)}
+
+    def chapter_page(self, chapter: dict) -> Page:
+        rows = [self._row(id) for id in chapter["methods"]]
+        costs = bool(self.costs) and chapter["id"] == "alignment"
+        return self.render("chapter.md.j2", f"catalog/chapters/{chapter['id']}.md", chapter=chapter, rows=rows, costs=costs)
 
     def _row(self, id: str) -> dict:
         method = self.catalog.methods[id]
@@ -222,6 +253,40 @@ class Pages:
             "paper": method.introduced_by if paper else None,
             "paper_label": f"{_short_authors(paper)}, {paper.year}" if paper else None,
         }
+
+    def genealogy(self) -> Page:
+        c = self.catalog
+        hows = {id: [link.how in field.DIRECTED for link in method.related] for id, method in c.methods.items()}
+        chapters = [
+            (chapter, field.genealogy(c, chapter["id"], chapter["name"]), *_two_kinds(hows[id] for id in chapter["methods"]))
+            for chapter in self.chapters
+            if chapter["methods"]
+        ]
+        return self.render("genealogy.md.j2", "catalog/genealogy.md", chapters=chapters)
+
+    def field(self) -> Page:
+        c = self.catalog
+        covered = field.covered(c, self.implementations, self.runs)
+        largest = max(covered, key=lambda node: covered[node][0])
+        years = sorted(paper.year for paper in c.papers.values())
+        since = years[len(years) // 2]  # at least half of the papers are of this year or later
+        made = [set(c.methods_by_paper.get(id, [])) for id in c.papers]
+        return self.render(
+            "field.md.j2",
+            "catalog/field.md",
+            total=len(c.papers),
+            methods=len(c.methods),
+            topics=field.topics(c),
+            largest=(largest, covered[largest][0]),
+            timeline=field.timeline(c),
+            since=since,
+            recent=sum(year >= since for year in years),
+            preprints=sum(paper.venue == "arxiv" for paper in c.papers.values()),
+            coverage=field.coverage(c, covered),
+            code=sum(bool(paper.code) for paper in c.papers.values()),
+            implemented=sum(bool(methods & set(self.implementations)) for methods in made),
+            measured=sum(bool(methods & set(self.runs)) for methods in made),
+        )
 
     def parity_table(self) -> Page:
         """All comparisons by library: those for several methods by name, the code of single papers together."""
@@ -280,6 +345,8 @@ class Pages:
             parity=[row for row in self.parity if row["method"] == id],
             run=self.runs.get(id),
             picture=figures.svg(self.runs[id]) if id in self.runs else None,
+            method_id=id,
+            demo=self.lab.of(id),
             tables=figures.tables(self.runs[id]) if id in self.runs else [],
             costs=any(row["method"] == id for row in self.costs.get("rows", [])),
             related={how: list(links.items()) for how, links in related.items()},
@@ -302,9 +369,16 @@ class Pages:
 
     # --- papers, years, venues ---
 
+    @cached_property
+    def paper_data(self) -> dict:
+        return explorer.papers(self.catalog, self.implementations, self.runs)
+
     def paper_index(self) -> Page:
-        by_year = list(self.papers_by_year.items())
-        return self.render("papers.md.j2", "catalog/papers/index.md", by_year=by_year, total=len(self.catalog.papers))
+        c = self.catalog
+        rows = [self._first(self.paper_data, row) for row in self.paper_data["rows"][: explorer.FIRST]]
+        years = [(year, len(ids)) for year, ids in self.papers_by_year.items()]
+        topics = [(id, len(c.papers_by_taxonomy[id])) for id in c.children.get("", [])]
+        return self.render("papers.md.j2", "catalog/papers/index.md", rows=rows, years=years, topics=topics, total=len(c.papers))
 
     def paper(self, id: str) -> Page:
         c, paper = self.catalog, self.catalog.papers[id]
@@ -591,6 +665,12 @@ def _target(entry: Entry) -> tuple[str, str] | None:
 def _spaced(part: str) -> str:
     """Escaped, with the space at either end kept."""
     return " " * part.startswith(" ") + escape.text(part) + " " * (part.endswith(" ") and bool(part.strip()))
+
+
+def _two_kinds(marks: Iterable[list[bool]]) -> tuple[int, int]:
+    """How many are true, and how many are not."""
+    counts = Counter(mark for some in marks for mark in some)
+    return counts[True], counts[False]
 
 
 def _letters(value: str) -> str:

@@ -315,14 +315,19 @@ def titles(catalog: Catalog) -> Iterator[Problem]:
 def years(catalog: Catalog) -> Iterator[Problem]:
     """No paper was published before its first version was on arXiv."""
     for id, paper in catalog.papers.items():
-        if paper.arxiv is None:
-            continue
-        two = int(re.search(r"\d\d", paper.arxiv)[0])
-        posted = 1900 + two if two > 90 else 2000 + two
+        posted, *_ = _first_known(paper)
         if posted > paper.year:
             source = catalog.source("papers", id)
             what = f"arXiv id {paper.arxiv} is of {posted}, after the year {paper.year}"
             yield Problem(source.path, source.line("arxiv"), what, "correct the year or the arXiv id")
+
+
+def _first_known(paper: Paper) -> tuple[int, ...]:
+    """Year and month of its arXiv id, which is that of the first version; without one the year of its venue."""
+    if paper.arxiv is None:
+        return (paper.year,)
+    year, month = (int(two) for two in re.search(r"(\d\d)(\d\d)", paper.arxiv).groups())
+    return (1900 + year if year > 90 else 2000 + year), month
 
 
 def code_links(catalog: Catalog) -> Iterator[Problem]:
@@ -435,6 +440,28 @@ def cycles(catalog: Catalog) -> Iterator[Problem]:
                 steps.append(iter(later[method]))
 
 
+def descent(catalog: Catalog) -> Iterator[Problem]:
+    """What a method builds on or refines was known before it: by month where both papers are on arXiv, else by year."""
+    for id, method in catalog.methods.items():
+        paper = catalog.papers.get(method.introduced_by or "")
+        for position, link in enumerate(method.related if paper else ()):
+            other = catalog.methods.get(link.method)
+            earlier = catalog.papers.get(other.introduced_by or "") if other else None
+            if earlier is None or link.how not in ("builds on", "refines"):
+                continue
+            dates = [_first_known(paper), _first_known(earlier)]
+            own, theirs = (date[: min(map(len, dates))] for date in dates)
+            if theirs > own:
+                source = catalog.source("methods", id)
+                what = f"{link.how} {link.method} of {_date(theirs)}, but {id} is of {_date(own)}"
+                mend = f"state the relation in {link.method}, or write `compares with`"
+                yield Problem(source.path, source.line("related", position, "method"), what, mend)
+
+
+def _date(date: tuple[int, ...]) -> str:
+    return "-".join(f"{part:02}" for part in date)
+
+
 # --- methods and their code -------------------------------------------------------------------------------------
 
 
@@ -496,6 +523,7 @@ RULES: tuple[Callable[[Catalog], Iterator[Problem]], ...] = (
     taxonomy,
     origins,
     cycles,
+    descent,
     implementations,
     separating_tests,
 )

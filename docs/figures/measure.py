@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from tools.imports import needed
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DATA = HERE / "data"
@@ -77,16 +79,8 @@ def measure(method: str, seeds: tuple[int, ...] = SEEDS) -> dict:
 
 def fingerprint(path: Path) -> str:
     """A hash of the code of a module and of all modules of this project that it imports, directly or not."""
-    files: set[Path] = set()
-    waiting = [path]
-    while waiting:
-        file = waiting.pop()
-        if file in files:
-            continue
-        files.add(file)
-        waiting += _imports(file)
     digest = hashlib.sha256()
-    for file in sorted(files):
+    for file in needed(path, ROOT):
         digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + _code(file).encode() + b"\0")
     return digest.hexdigest()[:16]
 
@@ -98,24 +92,6 @@ def _code(file: Path) -> str:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
             node.body[0] = ast.Pass()
     return ast.unparse(tree)
-
-
-def _imports(file: Path) -> list[Path]:
-    found = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            package = file.parent.relative_to(ROOT).parts[: len(file.parent.relative_to(ROOT).parts) + 1 - node.level]
-            module = ".".join([*package, *filter(None, [node.module])]) if node.level else node.module
-            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            for candidate in (ROOT / f"{name.replace('.', '/')}.py", ROOT / name.replace(".", "/") / "__init__.py"):
-                if candidate.is_file():
-                    found.append(candidate)
-    return found
 
 
 def _rounded(values) -> list:

@@ -184,7 +184,7 @@ def _group(form: tuple[int, ...], to: tuple[int, ...], last: bool, generator: to
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
     nn.init.normal_(layer.weight, std=inputs**-0.5, generator=generator)
-    layer.bias.data.zero_()
+    nn.init.zeros_(layer.bias)
     return layer
 
 

@@ -130,7 +130,7 @@ def soft_loss(scores: Tensor, teacher: Tensor) -> Tensor:
 def _rows(layer: nn.Linear, rows: Sequence[int]) -> nn.Linear:
     """The linear layer with some of its outputs."""
     part = nn.utils.skip_init(nn.Linear, layer.in_features, len(rows), bias=layer.bias is not None).to(layer.weight.device)
-    part.weight.data = layer.weight.data[list(rows)].clone()
+    part.weight = nn.Parameter(layer.weight.detach()[list(rows)])
     if layer.bias is not None:
-        part.bias.data = layer.bias.data[list(rows)].clone()
+        part.bias = nn.Parameter(layer.bias.detach()[list(rows)])
     return part

@@ -166,7 +166,8 @@ def _minimise(
         loss.backward()
         optimizer.step()
         if clamp:
-            coefficients.data.clamp_(0, 1)
+            with torch.no_grad():
+                coefficients.clamp_(0, 1)
         if progress is not None:
             progress(step, loss.item())
     return coefficients.detach()

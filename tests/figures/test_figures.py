@@ -10,6 +10,7 @@ from docs.figures import measure, measure_cost
 from tests.site.building import ROOT
 from tools import figures
 from tools.catalog import load
+from tools.imports import imported
 from tools.pages import Pages
 
 RECORDS = figures.load(ROOT / "docs" / "figures" / "data")
@@ -34,7 +35,8 @@ def parse(picture):
 def pages():
     catalog = load(ROOT)
     pages = Pages(catalog)
-    return {id: pages.method(id)[1] for id in RECORDS} | {"cost": pages.cost_table()[1], "table": pages.method_table()[1]}
+    chapter = pages.chapter_page(next(chapter for chapter in pages.chapters if chapter["id"] == "alignment"))
+    return {id: pages.method(id)[1] for id in RECORDS} | {"cost": pages.cost_table()[1], "table": chapter[1]}
 
 
 # --- what is measured ------------------------------------------------------------------------------------------------
@@ -94,10 +96,10 @@ def test_only_what_changed_is_measured_again(monkeypatch, capsys):
 
 
 def test_a_figure_depends_on_the_code_that_it_runs_and_not_on_comments(tmp_path):
-    found = {path.relative_to(ROOT).as_posix() for path in measure._imports(measure.figures()["weight_matching"])}
+    found = {path.relative_to(ROOT).as_posix() for path in imported(measure.figures()["weight_matching"], ROOT)}
     assert {"docs/figures/toys.py", "reference_impls/alignment/weight_matching.py"} <= found
-    assert ROOT / "reference_impls/core/toy_zoo/data.py" in measure._imports(ROOT / "reference_impls/core/toy_zoo/__init__.py")
-    assert ROOT / "reference_impls/core/lora.py" in measure._imports(ROOT / "reference_impls/core/toy_zoo/__init__.py")
+    assert ROOT / "reference_impls/core/toy_zoo/data.py" in imported(ROOT / "reference_impls/core/toy_zoo/__init__.py", ROOT)
+    assert ROOT / "reference_impls/core/lora.py" in imported(ROOT / "reference_impls/core/toy_zoo/__init__.py", ROOT)
     one, two, three = (tmp_path / f"{name}.py" for name in "abc")
     one.write_text('"""A."""\n\ndef f(x):\n    """B."""\n    return x + 1  # more\n')
     two.write_text("def f(x):\n\n    return (x +\n            1)\n")

@@ -1,12 +1,15 @@
 import hashlib
 
+import pytest
+
 from tests.site.building import ROOT
 
 ASSETS = ROOT / "docs" / "assets"
 
 
-def test_vendored_files_are_the_published_ones():
-    folder = ASSETS / "katex"
+@pytest.mark.parametrize("library", ["katex", "minisearch"])
+def test_vendored_files_are_the_published_ones(library):
+    folder = ASSETS / library
     lines = [line for line in (folder / "SHA256SUMS").read_text().splitlines() if not line.startswith("#")]
     listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
     assert set(listed) == {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()} - {"SHA256SUMS"}

@@ -15,6 +15,7 @@ from tools.rules import RULES
 
 ROOT = Path(__file__).parents[2]
 SOUPS = "catalog/papers/2022/wortsman2022soups.yaml"
+TASK = "catalog/papers/2023/ilharco2023task.yaml"
 TIES = "catalog/papers/2023/yadav2023ties.yaml"
 REBASIN = "catalog/papers/2023/ainsworth2023gitrebasin.yaml"
 CURVES = "catalog/papers/2018/garipov2018loss.yaml"
@@ -118,6 +119,7 @@ BROKEN = {
     "not Python": (TIES_MODULE, "    return base", "    return base)", 5, "not Python"),
 }
 ALSO = {  # mistakes that break a second rule, and rightly so
+    "arXiv id twice": ["refines task_arithmetic of 2022-12, but ties_merging is of 2022-03"],
     "from nowhere": ["the module cites ilharco2023task, its record none"],
     "node without parent": ["no paper is in alignment/linear or below it"],
     "bad node id": ["no paper is in Con_nect or below it"],
@@ -132,13 +134,30 @@ def test_a_broken_record_is_named_with_its_line(project, capsys, name):
     assert code == 1
     found = [text for text in lines if message in text and ": " in text]
     if name == "circle":
-        assert len(lines) == 1 and message in lines[0] and "task_arithmetic -> ties_merging -> task_arithmetic" in lines[0]
+        assert len(found) == 1 and "task_arithmetic -> ties_merging -> task_arithmetic" in found[0]
+        assert [text for text in lines if text not in found] == [text for text in lines if "of 2023-06, but task_arithmetic is of 2022-12" in text]
     elif name == "link twice":
         assert lines == [f"{BLOG}:2: the link https://huggingface.co/docs/peft/en/developer_guides/model_merging is also in {CODEBASE}; delete one of the two records or correct the link"]
     else:
         assert len(found) == 1 and found[0].startswith(f"{path}:{line}: "), lines
         others = [text for text in lines if text not in found]
         assert len(others) == len(ALSO.get(name, [])) and all(part in "".join(others) for part in ALSO.get(name, [])), lines
+
+
+def test_a_method_descends_from_no_later_one(project, capsys):
+    """By month where both papers are on arXiv (2212 and 2306 there), by year where one is not."""
+    for old, new, dates in [
+        ('"2212.04089"', '"2305.04089"', None),
+        ('"2305.04089"', '"2307.04089"', ("2023-07", "2023-06")),
+        ('arxiv: "2307.04089"\n', "", None),
+        ("year: 2023", "year: 2024", ("2024", "2023")),
+    ]:
+        replace(project, TASK, old, new)
+        code, lines = check(capsys)
+        found = [text for text in lines if text.startswith(f"{TIES_METHOD}:18: refines task_arithmetic")]
+        assert code == len(lines) - (not dates) == len(found) == bool(dates), lines
+        if dates:
+            assert f"of {dates[0]}, but ties_merging is of {dates[1]}; state the relation in task_arithmetic" in found[0]
 
 
 MISPLACED = {

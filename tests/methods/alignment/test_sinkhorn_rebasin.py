@@ -46,8 +46,8 @@ def test_a_known_permutation_is_found_100_of_100(network):
     assert count_recovered(match, toy_zoo.initialise(network, generator(0)), spec) == 100
 
 
-@pytest.mark.parametrize("architecture, width, left, than_weights", [("mlp", 16, 0.2, 0.75), ("conv", None, 0.6, 1.3)])
-def test_every_objective_lowers_the_barrier_and_the_loss_of_perceptrons_most(architecture, width, left, than_weights):
+@pytest.mark.parametrize("architecture, width, left", [("mlp", 16, 0.2), ("conv", None, 0.6)])
+def test_every_objective_lowers_the_barrier_and_the_loss_of_perceptrons_most(architecture, width, left):
     # Perceptrons, six seeds: weights leave at most 0.25 of the barrier (mean 0.14), a random point 0.14 (0.10), the
     # midpoint 0.08 (0.06), which is 0.47 (spread 0.17) of what weights leave. Convolutional networks, eight seeds: 0.42
     # (0.10), 0.43 (0.05) and 0.37 (0.07), so that the loss shows no gain over the weights there.
@@ -63,7 +63,9 @@ def test_every_objective_lowers_the_barrier_and_the_loss_of_perceptrons_most(arc
         ends = [apply_permutation(spec, p, b) for p in (*found, {})]
         barriers.append([midpoint_barrier(family.network, a, end, family.task.test) for end in ends])
     weights, midpoint, random_point, naive = (sum(column) for column in zip(*barriers))
-    assert max(weights, midpoint, random_point) < left * naive and midpoint < than_weights * weights
+    assert max(weights, midpoint, random_point) < left * naive
+    if architecture == "mlp":
+        assert midpoint < 0.75 * weights
 
 
 def test_bad_input_is_refused():

@@ -98,6 +98,9 @@ def train(
 ) -> StateDict:
     """Train with Adam on shuffled batches and return a new state dict; the same arguments give the same bits.
 
+    Training computes in float64 and rounds once, at the end. In float32 the last bits, in which processors differ, grow to
+    other networks within a few hundred steps; in float64 they stay below what the rounding leaves.
+
     Args:
         network: the architecture; its own parameters are neither used nor changed.
         state_dict: where to start; None draws an initialisation with the generator.
@@ -113,10 +116,10 @@ def train(
         start = initialise(network, generator) if state_dict is None else state_dict
         network = copy.deepcopy(network)
         network.load_state_dict(start)
-        network.train()
+        network.double().train()
         parameters = [p for name, p in network.named_parameters() if trainable(name)]
         optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, foreach=True)
-        inputs, targets = split
+        inputs, targets = _double(split[0]), split[1]
         order = torch.empty(0, dtype=torch.int64)
         for _ in range(num_steps):
             if len(order) < min(batch_size, len(inputs)):
@@ -126,7 +129,12 @@ def train(
             optimizer.zero_grad()
             step_loss.backward()
             optimizer.step()
-    return clone(network.state_dict())
+    return clone(network.float().state_dict())
+
+
+def _double(tensor: Tensor) -> Tensor:
+    """Floating-point numbers in float64, integers as they are."""
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def train_adapter(
@@ -141,7 +149,7 @@ def train_adapter(
     scaling: float = 1.0,
     batch_size: int = 64,
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Train low-rank factors of every linear layer with Adam, the base model frozen.
+    """Train low-rank factors of every linear layer with Adam in float64, rounded at the end; the base model is frozen.
 
     Returns:
         Weight name -> (A (rank, inputs), B (outputs, rank)); A starts Gaussian with variance 1 / inputs, B at zero.
@@ -149,22 +157,24 @@ def train_adapter(
     with single_thread():
         names = [f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear)]
         factors = {}
+        base = {name: _double(tensor) for name, tensor in base.items()}
+        inputs, targets = _double(split[0]), split[1]
         for name in names:
-            outputs, inputs = base[name].shape
-            A = torch.randn(rank, inputs, generator=generator) / inputs**0.5
-            factors[name] = (A.requires_grad_(), torch.zeros(outputs, rank, requires_grad=True))
+            wide, narrow = base[name].shape
+            A = torch.randn(rank, narrow, generator=generator).double() / narrow**0.5
+            factors[name] = (A.requires_grad_(), torch.zeros(wide, rank, dtype=torch.float64, requires_grad=True))
         optimizer = torch.optim.Adam([f for pair in factors.values() for f in pair], lr=lr)
         order = torch.empty(0, dtype=torch.int64)
         for _ in range(num_steps):
             if len(order) < batch_size:
-                order = torch.randperm(len(split[0]), generator=generator)
+                order = torch.randperm(len(inputs), generator=generator)
             index, order = order[:batch_size], order[batch_size:]
             adapted = base | {name: base[name] + scaling * B @ A for name, (A, B) in factors.items()}
-            step_loss = loss(network, adapted, (split[0][index], split[1][index]))
+            step_loss = loss(network, adapted, (inputs[index], targets[index]))
             optimizer.zero_grad()
             step_loss.backward()
             optimizer.step()
-    return {name: (A.detach(), B.detach()) for name, (A, B) in factors.items()}
+    return {name: (A.detach().float(), B.detach().float()) for name, (A, B) in factors.items()}
 
 
 # --- cache --------------------------------------------------------------------------------------------------------

@@ -38,15 +38,17 @@ def test_permuting_model_b_permutes_the_answer():
     assert min(same) > 0.9
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_what_it_learns_on_other_networks_lowers_the_barrier(seed):
-    family = toy_zoo.independent("mlp", seed, width=WIDTH)
-    a, b = family.models
-    barrier = lambda p: midpoint_barrier(family.network, a, apply_permutation(SPEC, p, b), family.task.test)  # noqa: E731
-    learned = barrier(ri.deep_align(a, b, SPEC, school()))
-    untrained = barrier(ri.deep_align(a, b, SPEC, school(), num_steps=0))
-    assert learned < 0.7 * untrained and learned < 0.1 * barrier({})
-    assert learned < barrier(ri.weight_matching(a, b, SPEC))
+def test_what_it_learns_on_other_networks_lowers_the_barrier():
+    # eight seeds: 0.23 to 0.70 of what it leaves untrained (0.36, spread 0.15), 0.03 to 0.08 of the barrier as it is. It is
+    # level with weight matching (0.045, spread 0.016, against 0.051, spread 0.021), so nothing is claimed of that
+    barriers = []
+    for seed in range(3):
+        family = toy_zoo.independent("mlp", seed, width=WIDTH)
+        a, b = family.models
+        found = (ri.deep_align(a, b, SPEC, school()), ri.deep_align(a, b, SPEC, school(), num_steps=0), {})
+        barriers.append([midpoint_barrier(family.network, a, apply_permutation(SPEC, p, b), family.task.test) for p in found])
+    learned, untrained, naive = (sum(column) for column in zip(*barriers))
+    assert learned < 0.65 * untrained and learned < 0.1 * naive
 
 
 def test_bad_input_is_refused():

@@ -5,7 +5,7 @@ import reference_impls as ri
 from reference_impls.alignment.sinkhorn_rebasin import Sinkhorn
 from reference_impls.core import toy_zoo
 from reference_impls.core.permutation import PermutationSpec, apply_permutation, permutation_spec
-from tests.methods.alignment.helpers import count_recovered, generator, midpoint_barrier, zoo_spec
+from tests.methods.alignment.helpers import count_recovered, generator, midpoint_barrier
 
 HIDDEN = PermutationSpec({"first": ("hidden", None), "second": (None, "hidden")}, {"hidden": 2})
 A = {"first": torch.tensor([[1.0], [2.0]]), "second": torch.tensor([[5.0, 6.0]])}
@@ -46,17 +46,26 @@ def test_a_known_permutation_is_found_100_of_100(network):
     assert count_recovered(match, toy_zoo.initialise(network, generator(0)), spec) == 100
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_it_lowers_the_barrier_and_the_loss_lowers_it_more_than_the_weights(seed):
-    family, spec = toy_zoo.independent("conv", seed), zoo_spec("conv")
-    a, b = family.models
-    inputs, targets = family.task.train
-    loss_fn = lambda model: toy_zoo.loss(family.network, model, (inputs[:200], targets[:200]))  # noqa: E731
-    barrier = lambda p: midpoint_barrier(family.network, a, apply_permutation(spec, p, b), family.task.test)  # noqa: E731
-    weights = barrier(ri.sinkhorn_rebasin(a, b, spec))
-    for objective, left in (("midpoint", 0.85), ("random point", 1.0)):
-        trained = barrier(ri.sinkhorn_rebasin(a, b, spec, objective=objective, loss_fn=loss_fn))
-        assert trained < left * weights < 0.7 * barrier({}), objective
+@pytest.mark.parametrize("architecture, width, left", [("mlp", 16, 0.2), ("conv", None, 0.6)])
+def test_every_objective_lowers_the_barrier_and_the_loss_of_perceptrons_most(architecture, width, left):
+    # Perceptrons, six seeds: weights leave at most 0.25 of the barrier (mean 0.14), a random point 0.14 (0.10), the
+    # midpoint 0.08 (0.06), which is 0.47 (spread 0.17) of what weights leave. Convolutional networks, eight seeds: 0.42
+    # (0.10), 0.43 (0.05) and 0.37 (0.07), so that the loss shows no gain over the weights there.
+    barriers = []
+    for seed in range(3):
+        family = toy_zoo.independent(architecture, seed, width=width)
+        a, b = family.models
+        inputs, targets = family.task.train
+        spec = permutation_spec(family.network, inputs[:2])
+        loss_fn = lambda model, f=family, s=(inputs[:200], targets[:200]): toy_zoo.loss(f.network, model, s)  # noqa: E731
+        losses = {"weights": None, "midpoint": loss_fn, "random point": loss_fn}
+        found = [ri.sinkhorn_rebasin(a, b, spec, objective=objective, loss_fn=f) for objective, f in losses.items()]
+        ends = [apply_permutation(spec, p, b) for p in (*found, {})]
+        barriers.append([midpoint_barrier(family.network, a, end, family.task.test) for end in ends])
+    weights, midpoint, random_point, naive = (sum(column) for column in zip(*barriers))
+    assert max(weights, midpoint, random_point) < left * naive
+    if architecture == "mlp":
+        assert midpoint < 0.75 * weights
 
 
 def test_bad_input_is_refused():

@@ -55,24 +55,23 @@ def test_scaling_logits_does_not_change_the_gauss_length_and_distances_are_eucli
     assert one.distance == 10 and one.normalized_distance == 2
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_small_steps_give_a_monotonic_line_and_large_steps_a_longer_way_with_rises(seed):
-    # measured: learning rate 0.001: no rise, distance 1.0, Gauss length 1.3 to 1.7 (0.1: rise 0.004 to 0.05, 8.4 to
-    # 8.9, 2.4 to 3.0)
+def test_small_steps_give_a_monotonic_line_and_large_steps_a_longer_way_with_rises():
+    # six seeds: learning rate 0.001: no rise, distance 1.0, Gauss length 1.2 to 1.7; 0.3: rise 0.003 to 0.026, 23 to 24,
+    # 2.1 to 4.0 (with 0.1 two of six lines do not rise)
     task, network = toy_zoo.digits(flat=True), toy_zoo.MLP((64, 64, 64, 10)).eval()
-    start = toy_zoo.initialise(network, torch.Generator().manual_seed(seed))
 
-    def measure(lr):
+    def measure(seed, lr):
+        start = toy_zoo.initialise(network, torch.Generator().manual_seed(seed))
         generator = torch.Generator().manual_seed(seed)
         end = toy_zoo.train(network, start, task.train, num_steps=300, lr=lr, generator=generator)
         loss_fn = lambda model: toy_zoo.loss(network, model, task.train)  # noqa: E731
         logits_fn = lambda model: toy_zoo.logits(network, model, task.train[0][:200])  # noqa: E731
         return ri.monotonic_linear_interpolation(start, end, loss_fn, logits_fn, num_points=25)
 
-    small, large = measure(1e-3), measure(1e-1)
-    assert small.monotonic and not large.monotonic
-    assert large.normalized_distance > 4 * small.normalized_distance
-    assert large.gauss_length > small.gauss_length + 0.3
+    small, large = ([measure(seed, lr) for seed in range(3)] for lr in (1e-3, 3e-1))
+    assert all(line.monotonic for line in small) and sum(not line.monotonic for line in large) >= 2
+    assert all(b.normalized_distance > 10 * a.normalized_distance for a, b in zip(small, large))
+    assert sum(b.gauss_length - a.gauss_length for a, b in zip(small, large)) / 3 > 0.6
 
 
 def test_bad_input_is_refused():

@@ -79,22 +79,26 @@ def nats_per_letter(network, tokenizer, dialogues):
     return total / sum(len(answer) for _, answer in dialogues)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_targets_learn_from_their_pair_and_their_average_is_better_than_each(seed):
-    (pivot, *sources), letters, pairs = teachers(seed)
+def test_targets_learn_from_their_pair_and_their_average_is_better_than_each():
+    # six seeds, in nats a letter: the worst target is 0.035 (spread 0.014) better than training alone, 0.30 (0.06) better
+    # than the pivot and 0.71 (0.14) better than the best source; their average is 0.025 (0.010) better than the best target
     dialogues = lambda s, n: [(w[:8], w[8:]) for domain in toy_zoo.DOMAINS for w in windows(domain, s, n)]  # noqa: E731
     train, test = dialogues(7, 24), dialogues(8, 20)
-    before, tokenizers = parameters([pivot, *sources]), [letters, letters, pairs]
-    options = {"tokenizer": letters, "num_steps": 80, "lr": 3e-3}
-    targets = ri.fusechat(pivot, sources, train, source_tokenizers=tokenizers, **options)
-    (alone,) = ri.fusechat(pivot, sources[:1], train, source_tokenizers=tokenizers[:1], lm_weight=1.0, **options)
-    merged = copy.deepcopy(pivot)
-    merged.load_state_dict(ri.uniform_soup([target.state_dict() for target in targets]))
-    losses = [nats_per_letter(target, letters, test) for target in targets]
-    assert max(losses) < nats_per_letter(alone, letters, test) - 0.01 and max(losses) < nats_per_letter(pivot, letters, test) - 0.2
-    assert all(max(losses) < nats_per_letter(m, t, test) - 0.3 for m, t in zip(sources, tokenizers))
-    assert nats_per_letter(merged, letters, test) < min(losses) - 0.003
-    assert all(torch.equal(a, b) for a, b in zip(before, parameters([pivot, *sources])))
+    gains = []
+    for seed in range(3):
+        (pivot, *sources), letters, pairs = teachers(seed)
+        before, tokenizers = parameters([pivot, *sources]), [letters, letters, pairs]
+        options = {"tokenizer": letters, "num_steps": 80, "lr": 3e-3}
+        targets = ri.fusechat(pivot, sources, train, source_tokenizers=tokenizers, **options)
+        (alone,) = ri.fusechat(pivot, sources[:1], train, source_tokenizers=tokenizers[:1], lm_weight=1.0, **options)
+        merged = copy.deepcopy(pivot)
+        merged.load_state_dict(ri.uniform_soup([target.state_dict() for target in targets]))
+        *losses, of_alone, of_pivot, of_merged = (nats_per_letter(m, letters, test) for m in (*targets, alone, pivot, merged))
+        of_source = min(nats_per_letter(m, t, test) for m, t in zip(sources, tokenizers))
+        gains.append([of_alone - max(losses), of_pivot - max(losses), of_source - max(losses), min(losses) - of_merged])
+        assert all(torch.equal(a, b) for a, b in zip(before, parameters([pivot, *sources])))
+    over_alone, over_pivot, over_source, of_average = (sum(column) / 3 for column in zip(*gains))
+    assert over_alone > 0.01 and over_pivot > 0.2 and over_source > 0.4 and of_average > 0.005
 
 
 def test_bad_input_is_refused():

@@ -60,20 +60,27 @@ def test_branches_follow_the_kind_of_feature():
 
 
 @pytest.mark.parametrize("architecture", ["conv", "vit"])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_perceptron_learns_more_from_another_architecture_than_by_plain_distillation(architecture, seed):
-    # 200 labelled digits for a perceptron of six hidden layers; plain distillation is gamma 1 without branches.
+def test_a_perceptron_learns_more_from_another_architecture_than_by_plain_distillation(architecture):
+    # 200 labelled digits for a perceptron of six hidden layers; plain distillation is gamma 1 without branches. Six seeds:
+    # 0.026 (spread 0.034) more with a convolutional teacher, 0.036 (0.031) with a transformer; other processors change the
+    # mean of three by 0.005.
     digits, _ = digit_parts()
-    family = toy_zoo.independent(architecture, seed, count=1)
-    teacher = family.network
-    teacher.load_state_dict(family.models[0])
-    before = parameters([teacher])
-    data = toy_zoo.batches(tuple(part[:200] for part in digits.train), 50, torch.Generator().manual_seed(seed))
-    train = lambda **o: accuracy(ri.ofa_kd(teacher, perceptron(64, *[48] * 6, 10, seed=50 + seed), data, **o), digits.test)  # noqa: E731
-    ofa, plain = train(), train(gamma=1.0, stages=[])
-    assert ofa > plain + (0.02 if architecture == "conv" else 0.005)
-    assert abs(ofa - train(gamma=1.0)) < 0.03  # it is the branches that help here, the enhancement makes no difference
-    assert all(torch.equal(a, b) for a, b in zip(before, parameters([teacher])))
+    accuracies = []
+    for seed in range(3):
+        family = toy_zoo.independent(architecture, seed, count=1)
+        teacher = family.network
+        teacher.load_state_dict(family.models[0])
+        before = parameters([teacher])
+        data = toy_zoo.batches(tuple(part[:200] for part in digits.train), 50, torch.Generator().manual_seed(seed))
+        students = [
+            ri.ofa_kd(teacher, perceptron(64, *[48] * 6, 10, seed=50 + seed), data, **options)
+            for options in ({}, {"gamma": 1.0, "stages": []}, {"gamma": 1.0})
+        ]
+        accuracies.append([accuracy(student, digits.test) for student in students])
+        assert all(torch.equal(a, b) for a, b in zip(before, parameters([teacher])))
+    ofa, plain, without_enhancement = (sum(column) / 3 for column in zip(*accuracies))
+    assert ofa > plain + 0.01
+    assert abs(ofa - without_enhancement) < 0.03  # it is the branches that help here, the enhancement makes no difference
 
 
 def test_bad_input_is_refused():

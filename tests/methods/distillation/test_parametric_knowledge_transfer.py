@@ -1,5 +1,4 @@
 import math
-from functools import lru_cache
 
 import pytest
 import torch
@@ -74,7 +73,6 @@ def test_the_most_sensitive_layers_are_kept_and_the_small_model_starts_as_it_was
     assert min(moved) > 5e-5 and moved[1] > moved[0]
 
 
-@lru_cache
 def language_models(seed):
     """A large transformer of all domains, an untrained one, and a small one that knows a little of each."""
     family = toy_zoo.language_models(0)
@@ -90,25 +88,32 @@ def language_models(seed):
     return make(48, 4, seed, everything, 120), make(48, 4, seed + 99, everything, 0), make(32, 2, seed + 10, little, 80), family.tasks
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_an_extracted_start_learns_faster_than_a_random_adapter(seed):
-    large, untrained, small, tasks = language_models(seed)
-    before, task = parameters([large, small]), tasks[2]
-    seeds = [tuple(part[100:116] for part in task.train)]
-    batches = toy_zoo.batches(task.train, 16, torch.Generator().manual_seed(seed))
-
-    def loss(network=large, examples=seeds, **options):
-        student = ri.parametric_knowledge_transfer(network, small, examples, batches, rank=8, num_steps=60, **options)
+def test_an_extracted_start_learns_faster_than_a_random_adapter():
+    # Six seeds, in nats a letter: 0.146 (spread 0.013) better than a random start, 0.063 (0.008) better than from an
+    # untrained model: some of the gain is the large model's knowledge, more is that the factors are not zero. Which
+    # examples show what is sensitive hardly matters here (0.012, spread 0.009), nor whether the part is one block (0.010,
+    # spread 0.009): the record's note prints both.
+    changes = []
+    for seed in range(3):
+        large, untrained, small, tasks = language_models(seed)
+        before, task = parameters([large, small]), tasks[2]
+        own, other = ([tuple(part[100:116] for part in tasks[i].train)] for i in (2, 0))
+        options = {"rank": 8, "num_steps": 60}
+        batches = toy_zoo.batches(task.train, 16, torch.Generator().manual_seed(seed))
+        students = [
+            ri.parametric_knowledge_transfer(large, small, own, batches, **options),
+            ri.parametric_knowledge_transfer(large, small, own, batches, extract="random", **options),
+            ri.parametric_knowledge_transfer(untrained, small, own, batches, **options),
+            ri.parametric_knowledge_transfer(large, small, other, batches, **options),
+            ri.parametric_knowledge_transfer(large, small, own, batches, extract="rows and columns", **options),
+        ]
         with torch.no_grad():
-            return toy_zoo.cross_entropy(student(task.test[0]), task.test[1]).item()
-
-    transferred = loss()
-    assert transferred < loss(extract="random") - 0.07
-    assert transferred < loss(untrained) - 0.01  # some of that is the large model's knowledge, more is that the factors are not zero
-    # Which examples show what is sensitive hardly matters here, nor whether the part is one block: the record's note prints both.
-    other = [tuple(part[100:116] for part in tasks[0].train)]
-    assert abs(transferred - loss(examples=other)) < 0.02 and abs(transferred - loss(extract="rows and columns")) < 0.03
-    assert all(torch.equal(a, b) for a, b in zip(before, parameters([large, small])))
+            transferred, *others = (toy_zoo.cross_entropy(student(task.test[0]), task.test[1]).item() for student in students)
+        changes.append([loss - transferred for loss in others])
+        assert all(torch.equal(a, b) for a, b in zip(before, parameters([large, small])))
+    random, without_knowledge, other_examples, rows_and_columns = zip(*changes)
+    assert sum(random) / 3 > 0.1 and sum(without_knowledge) / 3 > 0.03
+    assert sum(map(abs, other_examples)) / 3 < 0.03 and sum(map(abs, rows_and_columns)) / 3 < 0.03
 
 
 def test_bad_input_is_refused():

@@ -91,7 +91,7 @@ def test_sources_that_disagree_are_told_and_not_proposed(apis, record, capsys):
         [replace(apis.works[0], long_venue="Conference on Neural Information Processing Systems")], path, query, body
     )
     out = refresh(capsys, "--write")
-    assert "`perhaps published; DBLP says iclr, Semantic Scholar says neurips`" in out and record.read_text() == RECORD
+    assert "`perhaps published; DBLP says iclr; Semantic Scholar says neurips`" in out and record.read_text() == RECORD
 
 
 def test_another_paper_of_the_same_title_is_no_publication(apis, record, capsys):

@@ -16,12 +16,14 @@ from tests.tools.apis import ACL, ARXIV, CROSSREF, DBLP, HOSTS, OPENALEX, OPENRE
 from tools import fmt
 from tools.__main__ import main
 from tools.catalog import load, parse
+from tools.importing.items import posted
 from tools.importing.match import Index
 from tools.lookup import arxiv, crossref, dblp, found, openalex, openreview, semantic_scholar
 from tools.lookup.agree import Agreement, same_people, venue_of
-from tools.lookup.ask import SOURCES, Wanted, understood
+from tools.lookup.ask import SOURCES, Wanted, ask, understood
 from tools.lookup.found import Found
 from tools.lookup.guard import Unavailable
+from tools.lookup.http import Web
 from tools.lookup.nearest import topics
 
 ROOT = Path(__file__).parents[2]
@@ -279,6 +281,34 @@ def test_a_workshop_is_not_the_conference(apis, project):
 def test_what_databases_call_a_venue_is_ours_or_unknown(text, id):
     catalog = whole_catalog()
     assert venue_of(text, Index(catalog).venues, catalog) == (id if id in catalog.venues else None)
+
+
+def test_records_of_the_catalog_come_out_as_they_are(apis):
+    """Each fifth paper, from what the databases would say about it, with the names that they have for its venue."""
+    catalog, web, seen = whole_catalog(), Web(cache=None), 0
+    for paper in [catalog.papers[id] for id in sorted(catalog.papers)[::5]]:
+        venue, preprint = catalog.venues[paper.venue], paper.venue == "arxiv"
+        kind = next((kind for kind in ("arxiv", "doi", "openreview") if getattr(paper, kind)), None)
+        if kind is None or (preprint and paper.openreview):
+            continue
+        work = Work(
+            title=paper.title,
+            authors=tuple(paper.authors),
+            first=posted(paper.arxiv)[0] if paper.arxiv else paper.year,
+            year=paper.year,
+            arxiv=paper.arxiv,
+            doi=paper.doi.lower() if paper.doi else None,
+            openreview=paper.openreview,
+            dblp_venue="" if preprint else (venue.aliases or [venue.short])[-1],
+            long_venue="arXiv.org" if preprint else venue.name,
+            openreview_venue=f"{venue.short} {paper.year} poster",
+            comment="",
+        )
+        apis.works, seen = [work], seen + 1
+        found = Agreement(ask(web, Wanted(kind, getattr(work, kind))), catalog).record
+        for field in ("title", "authors", "year", "venue", "arxiv", "doi", "openreview"):
+            assert found.get(field) == (work.doi if field == "doi" else getattr(paper, field)), (paper.id, field)
+    assert seen > 20
 
 
 def test_an_id_is_kept_where_its_own_source_does_not_answer(apis, project):

@@ -155,8 +155,9 @@ def venue_of(text: str, names: dict[str, list[str]], catalog: Catalog) -> str | 
     found = publication(text, names)
     if found.venue is None:
         return None
-    part = PARTS & set(words(text)) and not PARTS & set(found.venue.split("-"))
-    workshop = (found.workshop or "@" in text) and catalog.venues[found.venue].kind != "workshop"  # "SPIGM @ ICLR 2024"
+    venue = catalog.venues[found.venue]
+    part = PARTS & set(words(text)) - set(words(" ".join([venue.name, venue.short, *venue.aliases])))
+    workshop = (found.workshop or "@" in text) and venue.kind != "workshop"  # "SPIGM @ ICLR 2024"
     return None if part or workshop else found.venue
 
 

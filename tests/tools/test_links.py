@@ -118,6 +118,12 @@ def test_links_without_fault_end_well(apis, project, offline, capsys):
     assert capsys.readouterr().out == "# Links\n\nnone\n"
 
 
+def test_without_a_network_the_exit_code_is_two(apis, project, offline, capsys):
+    apis.replies[ARXIV] = lambda *_: text("oops", 500)
+    assert main(["links"]) == 2
+    assert "is there a network?" in capsys.readouterr().err
+
+
 def test_preprints_are_asked_of_the_api_in_one_question(apis, project, offline, capsys):
     known = load(project).papers
     some = [Work(arxiv=paper.arxiv) for id, paper in known.items() if paper.arxiv and id != "yadav2023ties"]

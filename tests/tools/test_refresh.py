@@ -194,6 +194,15 @@ def test_a_source_that_fails_is_told_and_changes_nothing(apis, record, capsys, h
         assert record.read_text() == RECORD  # one source less is one too few
 
 
+def test_without_a_network_the_exit_code_is_two(apis, record, capsys):
+    apis.replies |= dict.fromkeys((ARXIV, CROSSREF, DBLP, S2), lambda *_: text("oops", 500))
+    write_back = record.read_text()
+    assert main(["refresh", "--write"]) == 2
+    out, err = capsys.readouterr()
+    assert "nothing is said about new titles" in out and "is there a network?" in err
+    assert record.read_text() == write_back
+
+
 def test_a_record_with_a_comment_is_left_alone(apis, record, capsys):
     record.write_text("# mine\n" + RECORD)
     out = refresh(capsys, "--write")

@@ -14,7 +14,7 @@ from tools.rules import RULES
 def add_parser(commands) -> None:
     parser = commands.add_parser("check", help="find what is wrong with the catalog; one line a problem")
     parser.add_argument("--catalog", type=Path, default=Path("catalog"), metavar="DIR")
-    parser.add_argument("--against", metavar="REV", help="also find the ids that a revision in git has and that are gone without a redirect")
+    parser.add_argument("--against", metavar="REV", help="also name the ids of a revision that are gone without a redirect")
     parser.set_defaults(run=run)
 
 

@@ -37,11 +37,10 @@ def sources(catalog: Catalog) -> Iterator[Problem]:
         before = id
 
 
-def add(folder: Path, id: str, first: str, second: str) -> None:
-    """Note where a new paper was confirmed, in the place that sorting gives it; what is there stays."""
-    lines = [line for line in _lines(folder) if line.split("\t")[0] != id]
-    text = "".join(f"{line}\n" for line in sorted([*lines, "\t".join((id, first, second))], key=lambda line: line.split("\t")[0]))
-    (folder / FILE).write_text(text, encoding="utf-8")
+def with_line(folder: Path, id: str, first: str, second: str) -> str:
+    """The text of the file with a line for a paper in the place that sorting gives it."""
+    lines = {line.partition("\t")[0]: line for line in _lines(folder)} | {id: f"{id}\t{first}\t{second}"}
+    return "".join(f"{line}\n" for _, line in sorted(lines.items()))
 
 
 def _lines(folder: Path) -> list[str]:

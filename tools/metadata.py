@@ -64,5 +64,6 @@ def software(method: Method, paper: Paper | None, venue: Venue | None, orcids: M
         "license": "https://spdx.org/licenses/MIT.html",
     }
     if paper:
-        found["citation"] = {key: value for key, value in article(paper, venue, orcids).items() if key not in ("@context", "description")}
+        cited = article(paper, venue, orcids)
+        found["citation"] = {key: value for key, value in cited.items() if key not in ("@context", "description")}
     return {key: value for key, value in found.items() if value}

@@ -8,7 +8,7 @@ really two are told apart in `catalog/people.yaml`, with the reason. Names writt
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 from itertools import combinations
@@ -91,14 +91,15 @@ def names(catalog: Catalog) -> Iterator[Problem]:
 
 def _unused(catalog: Catalog, where) -> Iterator[Problem]:
     """What people.yaml says is about names that there are."""
+    mend = "write the name as the records do or delete it"
     for name, person in catalog.people.items():
         source = catalog.source("people", name)
         if name not in where:
-            yield Problem(source.path, source.line(name), f"no paper is by {name}", "write the name as the records do or delete it")
+            yield Problem(source.path, source.line(name), f"no paper is by {name}", mend)
         for position, other in enumerate(person.not_same):
             if other.name not in where:
                 line = source.line(name, "not_same", position)
-                yield Problem(source.path, line, f"no paper is by {other.name}", "write the name as the records do or delete it")
+                yield Problem(source.path, line, f"no paper is by {other.name}", mend)
 
 
 def _pairs(catalog: Catalog, names: set[str]) -> set[tuple[str, str]]:

@@ -244,7 +244,7 @@ class Person(Record):
 
     spellings: list[Line] = Field(default=[], description="other ways to write the name, which records do not use")
     orcid: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{4}-\d{4}-\d{3}[\dX]$"), AfterValidator(_orcid)] | None = None
-    not_same: list[NotSame] = Field(default=[], description="people with a name so like this one that check would take them for one")
+    not_same: list[NotSame] = Field(default=[], description="others whose names are so like this one that check asks")
 
 
 class Redirect(Record):

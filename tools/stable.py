@@ -34,8 +34,16 @@ def redirects(catalog: Catalog) -> Iterator[Problem]:
 
 def gone(catalog: Catalog, revision: str) -> Iterator[Problem]:
     """Ids that a revision of the project has and the catalog no longer knows."""
-    known = {f"{kind}/{id}" for kind in TARGETS for id in catalog.ids(kind)} | set(catalog.redirects)
-    for reference in sorted(published(catalog.root, catalog.folder.name, revision) - known):
+    yield from lost(published(catalog.root, catalog.folder.name, revision), catalog, revision)
+
+
+def ids(catalog: Catalog) -> set[str]:
+    """kind/id of everything that is found under an id."""
+    return {f"{kind}/{id}" for kind in TARGETS for id in catalog.ids(kind)} | catalog.ids("redirects")
+
+
+def lost(before: set[str], catalog: Catalog, revision: str) -> Iterator[Problem]:
+    for reference in sorted(before - ids(catalog)):
         kind, _, id = reference.partition("/")
         near = nearest(id, catalog.ids(kind))
         mend = f"restore it, or add `{reference}:` with `to:` and `why:`"

@@ -1,5 +1,7 @@
 """One person has one spelling, one work has one record, and two that are two are left alone."""
 
+# ruff: noqa: E501  (a table with one row a case)
+
 import pytest
 
 from tests.tools.test_check import SOUPS, TIES, check
@@ -77,7 +79,9 @@ def test_people_are_authors_and_orcids_have_their_check_digit(project, capsys):
     replace(project, "catalog/people.yaml", "0000-0002-1825-0097", "0000-0002-1825-0079")
     assert "its check digit would be" in check(capsys)[1][0]
     write(project, "catalog/people.yaml", "Nobody Here:\n  orcid: 0000-0002-1825-0097\n")
-    assert check(capsys)[1] == ["catalog/people.yaml:1: no paper is by Nobody Here; write the name as the records do or delete it"]
+    assert check(capsys)[1] == [
+        "catalog/people.yaml:1: no paper is by Nobody Here; write the name as the records do or delete it"
+    ]
 
 
 TWIN = (
@@ -98,7 +102,9 @@ def test_a_preprint_and_its_publication_are_one_record(project, capsys, title):
     assert any(f"the people and most words of the title are those of {TIES}" in line for line in check(capsys)[1])
 
 
-@pytest.mark.parametrize("title", ["Compressing Models by Low Rank", "Resolving Interference When Merging Models: Part 2, Adapters"])
+@pytest.mark.parametrize(
+    "title", ["Compressing Models by Low Rank", "Resolving Interference When Merging Models: Part 2, Adapters"]
+)
 def test_other_works_of_the_same_people_are_left_alone(project, capsys, title):
     twin(project, title)
     assert not any("most words" in line for line in check(capsys)[1])

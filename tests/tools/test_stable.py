@@ -8,7 +8,17 @@ from tests.tools.test_check import CURVES, LIST, check
 from tests.tools.toy import replace, write
 from tools.__main__ import main
 
-GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false", "-c", "init.defaultBranch=main"]
+GIT = [
+    "git",
+    "-c",
+    "user.name=a",
+    "-c",
+    "user.email=a@example.org",
+    "-c",
+    "commit.gpgsign=false",
+    "-c",
+    "init.defaultBranch=main",
+]
 
 
 @pytest.fixture
@@ -40,10 +50,18 @@ def test_an_id_that_is_gone_is_named_and_a_redirect_keeps_it(released, capsys):
 
 @pytest.mark.parametrize(
     "revision, words",
-    [("v9", "git: "), ("--output=x", "is no revision"), ("", "is no revision"), ("v1:catalog", "git: "), ("empty", "has no catalog")],
+    [
+        ("v9", "git: "),
+        ("--output=x", "is no revision"),
+        ("", "is no revision"),
+        ("v1:catalog", "git: "),
+        ("empty", "has no catalog"),
+    ],
 )
 def test_a_revision_that_cannot_be_read_is_named_in_one_line(released, capsys, revision, words):
-    tree = subprocess.run([*GIT, "hash-object", "-t", "tree", "/dev/null"], cwd=released, capture_output=True, text=True).stdout.strip()
+    tree = subprocess.run(
+        [*GIT, "hash-object", "-t", "tree", "/dev/null"], cwd=released, capture_output=True, text=True
+    ).stdout.strip()
     subprocess.run([*GIT, "hash-object", "-w", "-t", "tree", "/dev/null"], cwd=released, capture_output=True, check=True)
     commit = subprocess.run([*GIT, "commit-tree", tree, "-m", "x"], cwd=released, capture_output=True, text=True).stdout.strip()
     subprocess.run([*GIT, "tag", "empty", commit], cwd=released, check=True)
@@ -55,7 +73,10 @@ def test_a_revision_that_cannot_be_read_is_named_in_one_line(released, capsys, r
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("papers/a2020b:\n  to: papers/yadav2023tyes\n  why: x\n", "papers/yadav2023tyes is no record; did you mean 'papers/yadav2023ties'?"),
+        (
+            "papers/a2020b:\n  to: papers/yadav2023tyes\n  why: x\n",
+            "papers/yadav2023tyes is no record; did you mean 'papers/yadav2023ties'?",
+        ),
         ("papers/yadav2023ties:\n  to: papers/garipov2018loss\n  why: x\n", "papers/yadav2023ties is a record"),
         ("paper/a2020b:\n  to: papers/yadav2023ties\n  why: x\n", "unknown kind 'paper'"),
         (

@@ -83,7 +83,7 @@ def collect(catalog: Catalog) -> dict[str, list[str]]:
 def in_text(text: str) -> Iterator[str]:
     """The links in a text, without the marks of the sentence around them."""
     for match in LINK.finditer(text):
-        url = re.sub(r"[.,;:!?*_]+$", "", match[0])
+        url = match[0].rstrip(".,;:!?*_")
         while url.endswith(")") and url.count(")") > url.count("("):
             url = url[:-1].rstrip(".,;:!?*_")
         if re.match(r"https?://[\w-]", url):

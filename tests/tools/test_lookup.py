@@ -1,6 +1,7 @@
 """`python -m tools new paper ID` against a server that answers like the public APIs: whole records, and nothing wrong in them."""
 
 import json
+import time
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -18,6 +19,7 @@ from tools.__main__ import main
 from tools.catalog import load, parse
 from tools.importing.items import posted
 from tools.importing.match import Index
+from tools.links import in_text
 from tools.lookup import arxiv, crossref, dblp, found, openalex, openreview, semantic_scholar
 from tools.lookup.agree import Agreement, same_people, venue_of
 from tools.lookup.ask import SOURCES, Wanted, ask, understood
@@ -674,6 +676,15 @@ def test_any_feed_is_read_or_refused(answer):
         assert arxiv.by_ids(Says(answer), ["2405.01234"]) == {}
     except Unavailable as error:
         assert str(error) in ("the answer is no feed", "the answer defines entities and is not read")
+
+
+def test_long_texts_cost_little():
+    start = time.process_time()
+    for piece in ("<a ", "<a b=c ", "<", "&", "https://github.com/a/b", ".", ")", "{", " ", "<a" + " " * 99):
+        found.text(piece * (20_000 // len(piece)) + "x", 20_000)
+        found.repositories(f"https://github.com/a/b{piece * (20_000 // len(piece))}x")
+        list(in_text(f"https://a.org/{piece * (20_000 // len(piece))}x"))
+    assert time.process_time() - start < 2
 
 
 @settings(max_examples=200, deadline=None)

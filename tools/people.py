@@ -15,7 +15,7 @@ from itertools import combinations
 
 from tools.catalog import Catalog, Problem
 from tools.exporting.names import parts
-from tools.titles import FEWEST_WORDS, SMALL, near_same, words
+from tools.titles import FEWEST_WORDS, SMALL, near_same, stem, words
 
 Given = tuple[tuple[str, ...], ...]  # given names, each in the parts that hyphens make
 
@@ -169,8 +169,8 @@ def works(catalog: Catalog) -> Iterator[Problem]:
 
 
 def content(title: str) -> frozenset[str]:
-    """The words of a title that say something."""
-    return frozenset(words(title)) - SMALL
+    """The words of a title that say something, without their endings."""
+    return frozenset(stem(word) for word in words(title) if word not in SMALL)
 
 
 def likeness(a: str, b: str) -> float:

@@ -1,4 +1,4 @@
-"""`python -m tools COMMAND`: check, fmt, new, import, export, refresh, links, site and runtime. One module a command."""
+"""`python -m tools COMMAND`: check, fmt, new, import, export, refresh, links, issue, report, site, runtime. One module a command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from importlib import import_module
 
-from tools import check, export, fmt, importing, links, new, refresh
+from tools import check, export, fmt, importing, issue, links, new, refresh, report
 from tools.catalog import CatalogError
 
 
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     parser = argparse.ArgumentParser(prog="python -m tools", description="Check, mend and publish the catalog.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (check, fmt, new, importing, export, refresh, links):
+    for module in (check, fmt, new, importing, export, refresh, links, issue, report):
         module.add_parser(commands)
     commands.add_parser("site", help="write the generated pages of the site", add_help=False)
     commands.add_parser("runtime", help="put the browser's Python into the built site", add_help=False)
@@ -30,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     except CatalogError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:  # the reader went away: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -19,9 +19,15 @@ import yaml
 from pydantic import ValidationError
 
 from tools import records
-from tools.records import KINDS, Codebase, Method, Node, Paper, ReadingList, Record, Resource, Venue
+from tools.records import KINDS, Codebase, Method, Node, Paper, Person, ReadingList, Record, Redirect, Resource, Venue
 
-TABLES: dict[str, type[Record]] = {"taxonomy": Node, "venues": Venue}  # one file, a map from id to record
+TABLES: dict[str, type[Record]] = {  # one file, a map from id to record
+    "taxonomy": Node,
+    "venues": Venue,
+    "people": Person,
+    "redirects": Redirect,
+}
+OPTIONAL = {"people", "redirects"}  # a catalog with nothing to say there has no such file
 MAX_BYTES = 1_000_000  # of one file; a record has a few thousand
 BLANK = "TODO"  # begins every text that a template leaves to be written
 DEEPEST = 50  # levels of lists and maps in a file; a record has six
@@ -104,6 +110,8 @@ class Catalog:
     reading_lists: dict[str, ReadingList]
     taxonomy: dict[str, Node]
     venues: dict[str, Venue]
+    people: dict[str, Person]
+    redirects: dict[str, Redirect]
     chapters: dict[str, str]  # method id -> chapter
     sources: dict[tuple[str, str], Source]  # (kind, id) -> file; also those whose record is refused
     problems: tuple[Problem, ...]

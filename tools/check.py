@@ -1,10 +1,11 @@
-"""`python -m tools check [--catalog DIR]`: read every record, apply every rule, print one line a problem."""
+"""`python -m tools check [--catalog DIR] [--against REV]`: read every record, apply every rule, print one line a problem."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+from tools import stable
 from tools.catalog import Catalog, Problem, load_from
 from tools.records import KINDS
 from tools.rules import RULES
@@ -13,12 +14,15 @@ from tools.rules import RULES
 def add_parser(commands) -> None:
     parser = commands.add_parser("check", help="find what is wrong with the catalog; one line a problem")
     parser.add_argument("--catalog", type=Path, default=Path("catalog"), metavar="DIR")
+    parser.add_argument("--against", metavar="REV", help="also name the ids of a revision that are gone without a redirect")
     parser.set_defaults(run=run)
 
 
 def run(args) -> int:
     catalog = load_from(args.catalog)
     problems = check(catalog)
+    if args.against is not None:
+        problems += stable.gone(catalog, args.against)
     for problem in problems:
         print(problem)
     if problems:

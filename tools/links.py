@@ -8,7 +8,8 @@ A link is
 - blocked: the server doesn't answer programs (403, 429); a reader may well see the page;
 - redirected: for the time being, which is no fault.
 
-The exit code is 1 where a link is dead or refused. What is well is remembered for some days under .cache/.
+The exit code is 1 where a link is dead or refused, and 2 where no link could be asked for. What is well is remembered for some
+days under .cache/.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ def run(args) -> int:
     print(f"{len(links)} links", file=sys.stderr)
     outcomes = check_all(Web(tries=2, gap=GAP), list(links))
     print(report(links, outcomes), end="")
+    if links and all(outcome.kind == "unreachable" for outcome in outcomes.values()):
+        print("nobody answers: is there a network?", file=sys.stderr)
+        return 2
     return 1 if any(outcome.kind in ("dead", "refused") for outcome in outcomes.values()) else 0
 
 
@@ -79,7 +83,7 @@ def collect(catalog: Catalog) -> dict[str, list[str]]:
 def in_text(text: str) -> Iterator[str]:
     """The links in a text, without the marks of the sentence around them."""
     for match in LINK.finditer(text):
-        url = re.sub(r"[.,;:!?*_]+$", "", match[0])
+        url = match[0].rstrip(".,;:!?*_")
         while url.endswith(")") and url.count(")") > url.count("("):
             url = url[:-1].rstrip(".,;:!?*_")
         if re.match(r"https?://[\w-]", url):

@@ -5,6 +5,8 @@ Plain values; the theme escapes them where it prints them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tools.exporting import links
 from tools.records import Method, Paper, Venue
 
@@ -28,14 +30,14 @@ def social(title: str, description: str) -> dict[str, str]:
     return {"title": title, "description": description, "type": "article", "site_name": "Model Fusion Atlas"}
 
 
-def article(paper: Paper, venue: Venue | None) -> dict[str, object]:
-    """The paper as schema.org's ScholarlyArticle."""
+def article(paper: Paper, venue: Venue | None, orcids: Mapping[str, str]) -> dict[str, object]:
+    """The paper as schema.org's ScholarlyArticle; an author whose ORCID is known is identified by it."""
     held = {"conference": "CreativeWork", "workshop": "CreativeWork", "journal": "Periodical"}.get(venue.kind) if venue else None
     found = {
         "@context": "https://schema.org",
         "@type": "ScholarlyArticle",
         "name": paper.title,
-        "author": [{"@type": "Person", "name": name} for name in paper.authors],
+        "author": [_author(name, orcids) for name in paper.authors],
         "datePublished": str(paper.year),
         "isPartOf": {"@type": held, "name": venue.name} if held else None,
         "description": paper.summary,
@@ -44,7 +46,12 @@ def article(paper: Paper, venue: Venue | None) -> dict[str, object]:
     return {key: value for key, value in found.items() if value}
 
 
-def software(method: Method, paper: Paper | None, venue: Venue | None) -> dict[str, object]:
+def _author(name: str, orcids: Mapping[str, str]) -> dict[str, str]:
+    known = {"@id": f"https://orcid.org/{orcids[name]}"} if name in orcids else {}
+    return {"@type": "Person", **known, "name": name}
+
+
+def software(method: Method, paper: Paper | None, venue: Venue | None, orcids: Mapping[str, str]) -> dict[str, object]:
     """The implementation of a method as schema.org's SoftwareSourceCode, with the paper that it follows."""
     found: dict[str, object] = {
         "@context": "https://schema.org",
@@ -57,5 +64,6 @@ def software(method: Method, paper: Paper | None, venue: Venue | None) -> dict[s
         "license": "https://spdx.org/licenses/MIT.html",
     }
     if paper:
-        found["citation"] = {key: value for key, value in article(paper, venue).items() if key not in ("@context", "description")}
+        cited = article(paper, venue, orcids)
+        found["citation"] = {key: value for key, value in cited.items() if key not in ("@context", "description")}
     return {key: value for key, value in found.items() if value}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from tools import escape, explorer, field, figures, metadata, records
+from tools import confirmed, escape, explorer, field, figures, metadata, records
 from tools.bibtex import bibtex_entry
 from tools.catalog import Catalog, CatalogError
 from tools.docstrings import Implementation, read_implementation, read_introduction
@@ -52,6 +52,10 @@ class Pages:
             for id in getattr(catalog, kind):
                 if not SAFE_ID.fullmatch(id):
                     raise CatalogError(f"{ascii(id)} in {kind} is not an id; use lower-case letters, digits and - or _")
+        for key in catalog.redirects:
+            kind, _, id = key.partition("/")
+            if kind not in (*records.KINDS, "taxonomy", "venues") or not SAFE_ID.fullmatch(id):
+                raise CatalogError(f"{ascii(key)} in redirects is no kind and id; write papers/doe2020old")
 
     def all(self) -> Iterator[Page]:
         fixed = []  # pages that belong to no record; the search box finds them by their titles
@@ -84,6 +88,7 @@ class Pages:
         yield from self.reading_lists()
         yield from self.codebases()
         yield from self.resources()
+        yield from self.redirects()
         yield self.downloads()
         yield from downloads.files(self.catalog)
         yield from self.lab.published()
@@ -118,6 +123,14 @@ class Pages:
 
     def bibtex(self, paper: Paper) -> str:
         return bibtex_entry(paper, self.catalog.venues.get(paper.venue)).strip()
+
+    @cached_property
+    def confirmed(self) -> dict[str, list[str]]:
+        return confirmed.places(self.catalog)
+
+    @cached_property
+    def orcids(self) -> dict[str, str]:
+        return {name: person.orcid for name, person in self.catalog.people.items() if person.orcid}
 
     @cached_property
     def papers_by_year(self) -> dict[int, list[str]]:
@@ -392,6 +405,8 @@ class Pages:
             places=_places(paper),
             introduces=introduces,
             discusses=[method for method in methods if method not in introduces],
+            orcids=self.orcids,
+            confirmed=self.confirmed.get(id, []),
             bibtex=self.bibtex(paper),
             lists=self.places_in_lists.get(("papers", id), []),
             codebases=[other for other in c.codebases_by_paper.get(id, []) if other in c.codebases],
@@ -402,7 +417,10 @@ class Pages:
     def _head(self, title: str, summary: str, paper: Paper | None, method: Method | None = None) -> dict[str, object]:
         """What other programs read from a page: of a paper, or of a method and the paper that introduced it."""
         venue = self.catalog.venues.get(paper.venue) if paper else None
-        linked = metadata.software(method, paper, venue) if method else metadata.article(paper, venue) if paper else None
+        if method:
+            linked = metadata.software(method, paper, venue, self.orcids)
+        else:
+            linked = metadata.article(paper, venue, self.orcids) if paper else None
         citation = metadata.citation(paper, venue) if paper else {}
         return {"citation": citation, "social": metadata.social(title, summary), "linked": linked}
 
@@ -522,6 +540,16 @@ class Pages:
         files = [(path, what) for _, path, what in downloads.FILES]
         return self.render("downloads.md.j2", f"{downloads.FOLDER}/index.md", files=files, lists=lists)
 
+    def redirects(self) -> Iterator[Page]:
+        """Pages at the old addresses of records that moved; resources never had pages of their own."""
+        for key, redirect in sorted(self.catalog.redirects.items()):
+            kind, _, id = redirect.to.partition("/")
+            if not key.startswith("resources/") and id in self.titles.get(kind, {}):
+                path = f"catalog/{key}.md"
+                link = Here(self, path).link(kind, id)
+                place = Markup(re.sub(r"\.md(?=#|$)", "/", _place(self.catalog, kind, id)))
+                yield self.render("moved.md.j2", path, key=key, link=link, target=place, why=redirect.why)
+
     # --- code and resources ---
 
     def codebases(self) -> Iterator[Page]:
@@ -604,9 +632,7 @@ class Here:
         title = titles.get(str(id))
         if title is None:
             return escape.text(id)
-        path = f"catalog/{kind}/{id}.md"
-        if kind == "resources":
-            path = f"{_resource_page(self.pages.catalog.resources[str(id)].kind)}#{escape.anchor(str(id))}"
+        path = _place(self.pages.catalog, kind, str(id))
         return Markup(f"[{title if label is None else escape.text(label)}]({self.up}{path})")
 
     def sentence(self, value: str) -> Markup:
@@ -682,6 +708,13 @@ def _short_authors(paper: Paper) -> str:
     if not others:
         return first
     return f"{first} and {others[0]}" if len(others) == 1 else f"{first} et al."
+
+
+def _place(catalog: Catalog, kind: str, id: str) -> str:
+    """The page of a record, from the docs folder; resources of a kind share one."""
+    if kind == "resources":
+        return f"{_resource_page(catalog.resources[id].kind)}#{escape.anchor(id)}"
+    return f"catalog/{kind}/{id}.md"
 
 
 def _resource_page(kind: str) -> str:

@@ -39,6 +39,17 @@ def _link(url: str) -> str:
     return url
 
 
+def _orcid(orcid: str) -> str:
+    """Refuse a slip of the pen: the last character is computed from the others (ISO 7064, mod 11-2)."""
+    total = 0
+    for digit in orcid.replace("-", "")[:-1]:
+        total = (total + int(digit)) * 2
+    last = "0123456789X"[(12 - total % 11) % 11]
+    if last != orcid[-1]:
+        raise ValueError(f"{orcid} is no ORCID: its check digit would be {last}; copy it again")
+    return orcid
+
+
 def _text(limit: int):
     return Annotated[str, StringConstraints(min_length=1, max_length=limit), AfterValidator(_printable)]
 
@@ -50,6 +61,7 @@ Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max
 MethodId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=60)]
 PaperId = Annotated[str, StringConstraints(pattern=r"^[a-z]+(19|20)[0-9]{2}[a-z0-9]*$", max_length=60)]
 TaxonomyId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+(/[a-z0-9-]+){0,2}$", max_length=90)]
+Reference = Annotated[str, StringConstraints(pattern=r"^[a-z_]+/[a-z0-9_/-]+$", max_length=100)]  # kind/id
 Year = Annotated[int, Field(ge=1950, le=2100)]
 
 
@@ -90,7 +102,7 @@ class Paper(Record):
     authors: list[Line] = Field(min_length=1, description="in full and in the paper's order: Given Family")
     year: Year = Field(description="of the venue; of the first version for a preprint")
     venue: Slug = Field(description="an id of venues.yaml; arxiv for a preprint")
-    where: Line | None = Field(default=None, description="volume, issue and pages: 26(307):1-38")
+    where: Line | None = Field(default=None, description="volume, issue and pages: 26(307):1-38, or pages 1-38")
     kind: PaperKind
     arxiv: Annotated[str, StringConstraints(pattern=r"^(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})$")] | None = None
     doi: Annotated[str, StringConstraints(pattern=r"^10\.\d{4,9}/[^\s<>\"{}\\]+$")] | None = None
@@ -220,6 +232,26 @@ class Node(Record):
     summary: Prose = Field(description="what is here, in one sentence")
     excludes: Prose = Field(description="what is not here and where it is instead, in one sentence")
     introduced_by: PaperId = Field(description="the paper that the topic begins with; it stands in the node or below it")
+
+
+class NotSame(Record):
+    name: Line
+    why: Prose = Field(description="how the two are told apart")
+
+
+class Person(Record):
+    """An author of whom more is known than the name in the records; the key is the one spelling that records use."""
+
+    spellings: list[Line] = Field(default=[], description="other ways to write the name, which records do not use")
+    orcid: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{4}-\d{4}-\d{3}[\dX]$"), AfterValidator(_orcid)] | None = None
+    not_same: list[NotSame] = Field(default=[], description="others whose names are so like this one that check asks")
+
+
+class Redirect(Record):
+    """An id that was published and is no longer a record; the key is its kind and id: papers/doe2020old."""
+
+    to: Reference = Field(description="the record that stands for it now: papers/doe2021new")
+    why: Prose
 
 
 # --- reading lists ----------------------------------------------------------------------------------------------

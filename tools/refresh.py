@@ -6,6 +6,7 @@
 
 The report is Markdown: the proposed edits as a diff, and what a person has to look at. `--write` makes the proposed edits;
 ids and files keep their names. A record with a comment, or an edit that another record contradicts, is left alone and told.
+The exit code is 2 where no source could be asked.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from tools.catalog import BLANK, Catalog, load_from, parse, validate
 from tools.links import GAP, check_all, code
 from tools.records import KINDS, Paper
 from tools.titles import near_same, words
+
+ALWAYS = {"arXiv", "Semantic Scholar", "DBLP"}  # Crossref is asked only where there are DOIs
 
 
 def add_parser(commands) -> None:
@@ -43,6 +46,9 @@ def run(args) -> int:
         for (kind, id), text in edits.items():
             fmt.replace(catalog.source(kind, id).path, text)
     print(report(found, edits, args.write), end="")
+    if found.silent >= ALWAYS:
+        print("nobody answers: is there a network?", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -52,6 +58,7 @@ class Findings:
     changes: dict[tuple[str, str], dict[str, object]] = field(default_factory=lambda: defaultdict(dict))  # record -> new values
     why: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     told: list[tuple[str, str]] = field(default_factory=list)  # (id, what a person has to look at)
+    silent: set[str] = field(default_factory=set)  # sources that could not be asked
 
     def propose(self, kind: str, id: str, why: str, **values: object) -> None:
         self.changes[kind, id] |= values
@@ -59,6 +66,10 @@ class Findings:
 
     def tell(self, id: str, what: str) -> None:
         self.told.append((id, what))
+
+    def not_asked(self, source: str, why: Exception, so: str) -> None:
+        self.silent.add(source)
+        self.tell("", f"{source}: {why}; {so}")
 
     def edits(self) -> dict[tuple[str, str], str]:
         """Record -> its new text. What can't be edited without loss, or would break a rule, is told instead."""
@@ -99,7 +110,7 @@ def _arxiv(found: Findings, web) -> dict:
     try:
         answers = arxiv.by_ids(web, sorted(papers))
     except Unavailable as error:
-        found.tell("", f"arXiv: {error}; nothing is said about new titles and withdrawals")
+        found.not_asked(arxiv.NAME, error, "nothing is said about new titles and withdrawals")
         return {}
     for number, id in papers.items():
         paper, answer = found.catalog.papers[id], answers.get(number)
@@ -144,7 +155,7 @@ def _crossref(found: Findings, web) -> None:
     try:
         answers = crossref.by_dois(web, sorted(papers))
     except Unavailable as error:
-        found.tell("", f"Crossref: {error}; nothing is said about retractions")
+        found.not_asked(crossref.NAME, error, "nothing is said about retractions")
         return
     for doi, answer in answers.items():
         id = papers[doi]
@@ -172,7 +183,7 @@ def _published(found: Findings, web, on_arxiv: dict) -> None:
         try:
             return question()
         except Unavailable as error:
-            found.tell("", f"{source.NAME}: {error}; some publications may be missed")
+            found.not_asked(source.NAME, error, "some publications may be missed")
             return {}
 
     names = {f"ARXIV:{paper.arxiv}": id for id, paper in sorted(preprints.items())}

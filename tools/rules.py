@@ -12,9 +12,9 @@ from functools import cache
 
 from pydantic import TypeAdapter, ValidationError
 
-from tools import fmt, records, schema
-from tools.catalog import BLANK, TABLES, Catalog, Problem, Source, blank, files_below, test_names
-from tools.records import KINDS, MethodId, Paper, PaperId, Slug, TaxonomyId
+from tools import confirmed, fmt, people, records, schema, stable
+from tools.catalog import BLANK, OPTIONAL, TABLES, Catalog, Problem, Source, blank, files_below, test_names
+from tools.records import KINDS, Line, MethodId, Paper, PaperId, Reference, Slug, TaxonomyId
 from tools.titles import near_same, words
 
 # --- files and formats ------------------------------------------------------------------------------------------
@@ -26,13 +26,21 @@ PLACES = {  # kind -> the folders above a record, as a pattern, and in words
     "resources": ("", "catalog/resources/<id>.yaml"),
     "reading_lists": ("", "catalog/reading_lists/<id>.yaml"),
 }
-ID_TYPES = {"papers": PaperId, "methods": MethodId, "taxonomy": TaxonomyId}  # a Slug elsewhere
+ID_TYPES = {  # a Slug elsewhere
+    "papers": PaperId,
+    "methods": MethodId,
+    "taxonomy": TaxonomyId,
+    "people": Line,
+    "redirects": Reference,
+}
 ID_FORMS = {
     "papers": "family name, year and a telling word: yadav2023ties",
     "methods": "lower case with underscores: ties_merging",
     "taxonomy": "lower-case words with hyphens, at most three levels: merging/task-vectors",
+    "people": "the name as it stands in records: Given Family",
+    "redirects": "kind and id: papers/doe2020old",
 }
-MADE_BY_HAND = {"README.md", "LICENSE", "taxonomy.yaml", "venues.yaml"}
+MADE_BY_HAND = {"README.md", "LICENSE", confirmed.FILE, *(f"{table}.yaml" for table in TABLES)}
 
 
 @cache
@@ -51,7 +59,7 @@ def is_id(kind: str, id: str) -> bool:
 def paths(catalog: Catalog) -> Iterator[Problem]:
     """A record lies where its id says; nothing else lies in the catalog."""
     for table in TABLES:
-        if (table, table) not in catalog.sources:
+        if (table, table) not in catalog.sources and table not in OPTIONAL:
             path = catalog.folder / f"{table}.yaml"
             yield Problem(path, 1, "no such file", f"write the {table} there")
     for path in files_below(catalog.folder):
@@ -516,7 +524,10 @@ RULES: tuple[Callable[[Catalog], Iterator[Problem]], ...] = (
     references,
     entries,
     identifiers,
+    confirmed.sources,
     titles,
+    people.works,
+    people.names,
     years,
     code_links,
     project_links,
@@ -524,6 +535,7 @@ RULES: tuple[Callable[[Catalog], Iterator[Problem]], ...] = (
     origins,
     cycles,
     descent,
+    stable.redirects,
     implementations,
     separating_tests,
 )

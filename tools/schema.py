@@ -6,14 +6,20 @@ import json
 
 from pydantic import TypeAdapter
 
-from tools.records import KINDS, Node, Slug, TaxonomyId, Venue
+from tools.records import KINDS, Line, Node, Person, Redirect, Reference, Slug, TaxonomyId, Venue
 
 FOLDER = "schema"
 
 
 def schemas() -> dict[str, str]:
     """File name -> the text that belongs there."""
-    types = {**KINDS, "taxonomy": dict[TaxonomyId, Node], "venues": dict[Slug, Venue]}
+    tables = {
+        "taxonomy": dict[TaxonomyId, Node],
+        "venues": dict[Slug, Venue],
+        "people": dict[Line, Person],
+        "redirects": dict[Reference, Redirect],
+    }
+    types = {**KINDS, **tables}
     return {f"{kind}.json": _text(kind, TypeAdapter(type_).json_schema()) for kind, type_ in types.items()}
 
 

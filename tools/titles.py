@@ -31,6 +31,12 @@ def words(title: str) -> list[str]:
     return re.findall(r"[^\W_]+", "".join(c for c in plain if not unicodedata.combining(c)))
 
 
+def stem(word: str) -> str:
+    """A word without the commonest endings, so that "averaging" meets "average"."""
+    short = re.sub(r"(isations?|izations?|ings?|ation|ions?|ity|ed|es|e|s|al|ies|y)$", "", word) if len(word) > 4 else word
+    return short if len(short) > 2 else word
+
+
 def near_same(titles: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """(later, earlier) for every id whose title is nearly that of an earlier id, once for each pair.
 

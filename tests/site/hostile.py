@@ -7,7 +7,7 @@ import typing
 from pathlib import Path
 
 from tools import records
-from tools.catalog import Catalog
+from tools.catalog import TABLES, Catalog
 
 # Each runs `pwned(...)`, or leaves an element or a number behind, where a page takes it for more than text.
 PAYLOADS = [
@@ -84,7 +84,7 @@ FUNCTION = """Do it <script>pwned()</script>.
 def catalog(root: Path) -> Catalog:
     """One record of each kind for each payload, linked to one another; `root` gets a hostile module for the first."""
     count = range(len(PAYLOADS))
-    made: dict[str, dict] = {kind: {} for kind in (*records.KINDS, "taxonomy", "venues")}
+    made: dict[str, dict] = {kind: {} for kind in (*records.KINDS, *TABLES)}
     for i in count:
         ids = {
             "venue": f"venue-{i}",
@@ -98,6 +98,7 @@ def catalog(root: Path) -> Catalog:
         made["venues"][f"venue-{i}"] = hostile(records.Venue, PAYLOADS[i], ids, kind=_in_turn(records.Venue, "kind", i))
         made["taxonomy"][f"topic-{i}"] = hostile(records.Node, PAYLOADS[i], ids)
         made["papers"][f"hostile2024p{i}"] = hostile(records.Paper, PAYLOADS[i], ids)
+        made["redirects"][f"papers/moved2020p{i}"] = hostile(records.Redirect, PAYLOADS[i], {"to": f"papers/hostile2024p{i}"})
         made["methods"][f"hostile_{i}"] = hostile(records.Method, PAYLOADS[i], ids)
         made["codebases"][f"code-{i}"] = hostile(records.Codebase, PAYLOADS[i], ids, kind=_in_turn(records.Codebase, "kind", i))
         made["resources"][f"resource-{i}"] = hostile(records.Resource, PAYLOADS[i], ids, kind=_in_turn(records.Resource, "kind", i))
@@ -117,6 +118,8 @@ def catalog(root: Path) -> Catalog:
         encoding="utf-8",
     )
     (root / "catalog").mkdir()
+    rows = (f"hostile2024p{i}\t{(seen := ' '.join(PAYLOADS[i].split()))}\t{seen} too\n" for i in count)
+    (root / "catalog" / "sources.tsv").write_text("".join(rows), encoding="utf-8")
     chapters = {id: "averaging" if id == "hostile_0" else "reuse" for id in made["methods"]}
     return Catalog(root=root, folder=root / "catalog", **made, chapters=chapters, sources={}, problems=())
 

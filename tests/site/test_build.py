@@ -5,9 +5,11 @@ import re
 import shutil
 from urllib.parse import urljoin, urlparse
 
+import pytest
 import yaml
 
-from tests.site.building import ROOT, Elements, build, config_for, stub_guide
+from tests.site.building import ROOT, Elements, build, chromium, config_for, served, stub_guide
+from tools import csp
 
 
 def html(site):
@@ -106,12 +108,30 @@ def normal(text):
     return re.sub(r"<lastmod>[^<]*</lastmod>", "", text)
 
 
-def test_the_toy_catalog_builds_as_strictly(tmp_path):
+@pytest.mark.browser
+def test_the_toy_catalog_builds_as_strictly_and_an_old_address_leads_on(tmp_path):
     from tools.site import main
 
     docs = tmp_path / "docs"
     shutil.copytree(ROOT / "docs", docs, ignore=shutil.ignore_patterns("catalog", "guide", "index.md"))
     stub_guide(docs)
     assert main(["--catalog", str(ROOT / "tests" / "toy_catalog"), "--docs", str(docs)]) == 0
-    result = build(config_for(docs, tmp_path), tmp_path / "site")
+    site = tmp_path / "site"
+    result = build(config_for(docs, tmp_path), site)
     assert result.returncode == 0, result.stdout + result.stderr
+
+    old, new = "catalog/papers/ilharco2022editing/", "catalog/papers/ilharco2023task/"
+    assert csp.main([str(site)]) == 0
+    moved = (site / old / "index.html").read_text(encoding="utf-8")
+    assert csp.MARK in moved and "by the year of its preprint" in moved
+    assert '<link rel="canonical" href="../ilharco2023task/">' in moved
+    assert old not in (site / "search" / "search_index.json").read_text(encoding="utf-8")
+    assert not any(old in page.read_text(encoding="utf-8") for page in html(site) if page != site / old / "index.html")
+    with served(site) as address, chromium() as browser:
+        page = browser.new_context(java_script_enabled=False).new_page()
+        page.goto(address + old)
+        page.wait_for_url(address + new)
+        plain = browser.new_page()
+        plain.set_content(re.sub(r"<meta http-equiv=.(?:refresh|Content)[^>]*>", f'<base href="{address}{old}">', moved))
+        plain.get_by_role("link", name="Editing Models with Task Arithmetic").click()
+        plain.wait_for_url(address + new)

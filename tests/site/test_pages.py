@@ -35,6 +35,14 @@ def test_every_record_has_its_page(toy, real):
             assert f"catalog/years/{paper.year}.md" in pages
 
 
+def test_a_paper_says_where_it_was_confirmed_and_who_its_authors_are(toy):
+    paper = toy["catalog/papers/yadav2023ties.md"]
+    assert "Confirmed in\n:   openreview.net/forum?id&#61;xtaX3WyCj1; reference list of a survey" in paper.replace("&#63;", "?")
+    assert "Confirmed in" not in toy["catalog/papers/garipov2018loss.md"]
+    soups = toy["catalog/papers/wortsman2022soups.md"]
+    assert "https&#58;//orcid.org/0000-0002-1825-0097" in soups and '"@id": "https://orcid.org/0000-0002-1825-0097"' in soups
+
+
 def test_files_are_written_only_when_they_change(tmp_path, capsys):
     arguments = ["--catalog", str(TOY), "--docs", str(tmp_path)]
     assert main(arguments) == 0

@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+from tools.titles import words
+
 ARXIV, CROSSREF, OPENALEX, S2 = "export.arxiv.org", "api.crossref.org", "api.openalex.org", "api.semanticscholar.org"
 DBLP, OPENREVIEW, OPENREVIEW_1, ACL = "dblp.org", "api2.openreview.net", "api.openreview.net", "aclanthology.org"
 HOSTS = (ARXIV, CROSSREF, OPENALEX, S2, DBLP, OPENREVIEW, OPENREVIEW_1, ACL)
@@ -107,8 +109,8 @@ def feed(entries: list[str]) -> Reply:
 def arxiv(works: list[Work], path: str, query: dict, body: bytes) -> Reply:
     if "id_list" in query:
         return feed([entry(work) for id in query["id_list"].split(",") for work in works if work.arxiv == id])
-    wanted = {part.partition(":")[2] for part in query["search_query"].split(" AND ")}
-    return feed([entry(work) for work in works if work.arxiv and wanted <= set(work.title.lower().replace(":", "").split())])
+    phrase = query["search_query"].removeprefix('ti:"').removesuffix('"')
+    return feed([entry(work) for work in works if work.arxiv and phrase in " ".join(words(work.title))])
 
 
 def crossref_work(work: Work) -> dict:

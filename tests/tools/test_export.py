@@ -179,7 +179,7 @@ def test_the_json_document_holds_every_record_with_every_field(project, capsys):
     assert main(["export", "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     catalog = load(".")
-    assert list(document) == ["papers", "methods", "codebases", "resources", "reading_lists", "taxonomy", "venues"]
+    assert list(document) == ["papers", "methods", "codebases", "resources", "reading_lists", "taxonomy", "venues", "people", "redirects"]
     for kind, rows in document.items():
         assert [row["id"] for row in rows] == sorted(getattr(catalog, kind))
     ties = next(row for row in document["papers"] if row["id"] == "yadav2023ties")

@@ -1,6 +1,7 @@
 """What each format says is read back by somebody else, and no record's text becomes more than text in it."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -8,8 +9,10 @@ import sqlite3
 from xml.etree import ElementTree
 
 import bibtexparser
+import feedparser
 import jsonschema
 import pytest
+import rispy
 from bibtexparser.middlewares.names import parse_single_name_into_parts
 
 from tests.site.hostile import PAYLOADS
@@ -163,6 +166,13 @@ def test_ris_is_read_back(catalog):
         assert (facts.get("AN") or "arXiv:").removeprefix("arXiv:") == (paper.arxiv or "") and facts["T2"] == venue.name
 
 
+def test_a_reference_manager_s_parser_reads_the_same_from_ris(catalog):
+    for record in rispy.loads(export(catalog, "ris")):
+        paper = catalog.papers[record["id"]]
+        assert record["title"] == paper.title and record["authors"] == [inverted(name) for name in paper.authors]
+        assert record["year"] == str(paper.year) and record.get("doi") == paper.doi
+
+
 def test_hostile_texts_make_no_ris_tag(hostile):
     records = read_ris(export(hostile, "ris"))
     assert len(records) == len(PAYLOADS)
@@ -301,6 +311,15 @@ def test_the_feed_is_newest_first_and_claims_no_day(catalog):
         assert [name.text for name in entry.iterfind(f"{ATOM}author/{ATOM}name")] == paper.authors
         assert entry.findtext(f"{ATOM}content") == paper.summary and entry.findtext(f"{ATOM}updated") == updated(paper)
         assert [link.get("rel") for link in entry.iterfind(f"{ATOM}link")].count("alternate") == 1
+
+
+def test_a_feed_reader_finds_every_paper(catalog):
+    feed = feedparser.parse(export(catalog, "atom"))
+    assert not feed.bozo and feed.version == "atom10" and len(feed.entries) == len(catalog.papers)
+    by_title = {paper.title: paper for paper in catalog.papers.values()}
+    for entry in feed.entries:
+        assert [author.name for author in entry.authors] == by_title[html.unescape(entry.title)].authors
+        assert entry.updated_parsed and entry.link.startswith("http")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """`python -m tools links`: every kind of answer is told apart, nothing private is asked, and a report can do no harm."""
 
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.tools.apis import ARXIV, Work, feed, in_turn, text
 from tests.tools.toy import replace, write
@@ -116,6 +118,12 @@ def test_links_without_fault_end_well(apis, project, offline, capsys):
     assert capsys.readouterr().out == "# Links\n\nnone\n"
 
 
+def test_without_a_network_the_exit_code_is_two(apis, project, offline, capsys):
+    apis.replies[ARXIV] = lambda *_: text("oops", 500)
+    assert main(["links"]) == 2
+    assert "is there a network?" in capsys.readouterr().err
+
+
 def test_preprints_are_asked_of_the_api_in_one_question(apis, project, offline, capsys):
     known = load(project).papers
     some = [Work(arxiv=paper.arxiv) for id, paper in known.items() if paper.arxiv and id != "yadav2023ties"]
@@ -186,3 +194,11 @@ def test_a_report_holds_no_markup_of_strangers():
     outside = re.sub(r"`[^`]*`", "", line)
     assert not re.search(r"[<>@#]", outside)
     assert code("a`b\nc") == "`a%60b%0Ac`"
+
+
+def test_nothing_that_needs_a_network_runs_in_a_pull_request():
+    for path in (Path(__file__).parents[2] / ".github/workflows").glob("*.yml"):
+        text = path.read_text(encoding="utf-8")
+        triggers = yaml.safe_load(text)[True]  # YAML reads the key `on` as true
+        if any("pull_request" in str(trigger) for trigger in triggers):
+            assert not re.search(r"tools (refresh|links|new)\b", text), path

@@ -194,6 +194,21 @@ def test_nobody_there_is_said(monkeypatch):
         Web(cache=None, tries=1).json(URL)
 
 
+def test_a_host_that_never_answers_is_left_alone(monkeypatch):
+    asked = []
+
+    def nowhere(host, *_, **__):
+        asked.append(host)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    web = Web(cache=None, tries=1, gap=0.0)
+    for number in range(http.SILENT + 3):
+        with pytest.raises(Unavailable, match="is not a known host" if number < http.SILENT else "is left alone"):
+            web.fetch("GET", f"http://gone.example/{number}")
+    assert len(asked) == http.SILENT
+
+
 # --- addresses --------------------------------------------------------------------------------------------------
 
 

@@ -91,7 +91,7 @@ def test_sources_that_disagree_are_told_and_not_proposed(apis, record, capsys):
         [replace(apis.works[0], long_venue="Conference on Neural Information Processing Systems")], path, query, body
     )
     out = refresh(capsys, "--write")
-    assert "`perhaps published; DBLP says iclr, Semantic Scholar says neurips`" in out and record.read_text() == RECORD
+    assert "`perhaps published; DBLP says iclr; Semantic Scholar says neurips`" in out and record.read_text() == RECORD
 
 
 def test_another_paper_of_the_same_title_is_no_publication(apis, record, capsys):
@@ -192,6 +192,15 @@ def test_a_source_that_fails_is_told_and_changes_nothing(apis, record, capsys, h
     assert out.startswith("# Refresh\n")
     if host in (DBLP, S2):
         assert record.read_text() == RECORD  # one source less is one too few
+
+
+def test_without_a_network_the_exit_code_is_two(apis, record, capsys):
+    apis.replies |= dict.fromkeys((ARXIV, CROSSREF, DBLP, S2), lambda *_: text("oops", 500))
+    write_back = record.read_text()
+    assert main(["refresh", "--write"]) == 2
+    out, err = capsys.readouterr()
+    assert "nothing is said about new titles" in out and "is there a network?" in err
+    assert record.read_text() == write_back
 
 
 def test_a_record_with_a_comment_is_left_alone(apis, record, capsys):

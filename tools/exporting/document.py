@@ -1,7 +1,7 @@
 """The whole catalog as one JSON document, and the JSON Schema of that document.
 
-The document holds the lists papers, methods, codebases, resources, reading_lists, taxonomy and venues. Each record has
-its `id` and every field of its type (null or empty where nothing is recorded); a method also has its `chapter` and its
+The document holds the lists papers, methods, codebases, resources, reading_lists, taxonomy, venues, people and redirects.
+Each record has its `id` and every field of its type (null or empty where nothing is recorded); a method also has its `chapter` and its
 `implementation`, "module:function" or null.
 """
 

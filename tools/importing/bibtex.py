@@ -76,6 +76,7 @@ def _add(entry, line: int, document: Document) -> None:
     if url and repository(url):
         url = None if text.strip() else url
     item = Item(line, title, url, code=code, pub=clean(f"{where} {fields.get('year') or fields.get('date', '')[:4]}"), text=text)
+    item.cut = bool(re.search(r"\band\s+others\b|\bet al\b", fields.get("author", "")[-40:]))
     item.authors = [name for author in re.split(r"\s+and\s+", fields.get("author", "")[:5000]) if (name := _name(author))]
     item.category = "project" if url and repository(url) and not where else "paper"
     document.items.append(item)

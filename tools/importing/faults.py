@@ -64,6 +64,7 @@ def anchors(lines: list[str], references: dict[str, str], document: Document) ->
     for line in lines:
         if "<" in line:
             known |= {name: 0 for name in re.findall(r"<[a-z][^<>]{0,200}?\s(?:name|id)\s*=\s*[\"']?([^\"'\s<>]+)", line, re.I)}
+    names = {heading.line: heading.text for heading in document.headings}
     linked: dict[str, int] = {}
     left, shapes = SUGGESTIONS, [name[:80] for name in known if name]
     close: dict[str, str] = {}  # anchors that lead nowhere -> the one that was meant
@@ -75,6 +76,7 @@ def anchors(lines: list[str], references: dict[str, str], document: Document) ->
                 anchor = part.url[1:]
                 linked.setdefault(anchor, number)
                 if anchor in known:
+                    _other_name(document, number, part.text, names.get(known[anchor], ""))
                     continue
                 lower, slug, near = anchor.lower(), _slug(part.text), []
                 left -= 1
@@ -83,17 +85,26 @@ def anchors(lines: list[str], references: dict[str, str], document: Document) ->
                 elif left > 0:
                     near = difflib.get_close_matches(lower[:80], shapes, n=1) or difflib.get_close_matches(slug[:80], shapes, n=1)
                 close |= {anchor: near[0]} if near else {}
+                if near:
+                    _other_name(document, number, part.text, names.get(known[near[0]], ""))
                 reason = " (anchors are in lower case)" if lower in known else ""
                 mend = f"write #{near[0]}{reason}" if near else "link a heading of the page or delete it"
                 document.say(number, "anchor", f"no heading has the anchor {shown(part.url, 70)}", mend)
     listed = {known.get(close.get(anchor, anchor), 0) for anchor in linked}
     if len(listed) < 4:
         return
-    filled, names = {item.heading for item in document.items}, {line: name for name, line in known.items()}
+    filled, slugs = {item.heading for item in document.items}, {line: name for name, line in known.items()}
     for index, heading in enumerate(document.headings):
         if index in filled and heading.line not in listed and heading.text:
             what = f"the section {shown(heading.text)} is not in the table of contents"
-            document.say(heading.line, "anchor", what, f"add a link to #{names.get(heading.line, '')}")
+            document.say(heading.line, "anchor", what, f"add a link to #{slugs.get(heading.line, '')}")
+
+
+def _other_name(document: Document, line: int, label: str, heading: str) -> None:
+    """A label of the contents that is nearly, and only nearly, the heading that it leads to."""
+    a, b = re.sub(r"[\W_]", "", label.lower())[:80], re.sub(r"[\W_]", "", heading.lower())[:80]
+    if a != b and a not in b and b not in a and difflib.SequenceMatcher(None, a, b).ratio() >= 0.85:
+        document.say(line, "anchor", f"the contents call {shown(heading)} {shown(label)}", "give both one name")
 
 
 def _slug(text: str) -> str:

@@ -37,6 +37,7 @@ class Item:
     pub: str = ""  # venue and date as written
     pub_line: int = 0
     authors: list[str] = field(default_factory=list)
+    cut: bool = False  # the authors end with "et al."
     keywords: list[str] = field(default_factory=list)
     text: str = ""  # all of it, for ids that stand in the text
     heading: int | None = None  # index of its heading
@@ -47,6 +48,7 @@ class Item:
     openreview: str | None = None
 
     def __post_init__(self):
+        self.cut = self.cut or bool(re.search(r"\bet\.? ?al\b|\band others\b", self.text, re.I))
         self.pub_line = self.pub_line or self.line
         for text in [self.url or "", *(link.url for link in self.links), self.text]:
             self.arxiv = self.arxiv or arxiv_id(text)

@@ -248,7 +248,10 @@ class _Reader:
 
     def paragraph(self, paragraph: Paragraph) -> None:
         self.said.add(-1 if self.heading is None else self.heading)
-        for offset, text in enumerate(paragraph.text.split("\n")):
+        lines = paragraph.text.split("\n")
+        if len(lines) > 1 and re.fullmatch(r"\s*\*\*[^*]{10,300}\*\*\s*\\?", lines[0]):
+            lines = [" . ".join(line.rstrip("\\ ") for line in lines)]  # a title, its authors and its links, one below the other
+        for offset, text in enumerate(lines):
             found = self.parts(text, paragraph.line + offset)
             papers = [part for part in found if part.url and is_paper_link(part.url)]
             lead = next((part for part in found if part.url or part.text.strip()), None)
@@ -257,8 +260,10 @@ class _Reader:
                 if len(bracket.split()) > 3:
                     mend = "link it or delete the brackets"
                     self.document.say(paragraph.line + offset, "markdown", f"{shown(bracket)} in brackets is no link", mend)
+            named = next((part for part in papers if not _is_generic(part) and len(_words(part.text)) > 2), None)
             entry = papers and (
-                (lead in papers and len(_words(lead.text)) > 2)
+                (named and (re.match(r"\s*\[?\d{1,3}[\].)]\s", text) or _authors(_before(found, named))))
+                or (lead in papers and len(_words(lead.text)) > 2)
                 or (_is_generic(papers[0]) and (len(whole) < 250 and len(_words(whole)) > 3))
             )
             if entry and (item := _entry(found, paragraph.line + offset)):
@@ -268,6 +273,7 @@ class _Reader:
 
     def add(self, item: Item, heading: int | None, text: str) -> None:
         paper = bool(item.url and is_paper_link(item.url)) or any(is_paper_link(link.url) for link in item.links)
+        item.cut = bool(re.search(r"\bet\.? ?al\b", text, re.I))
         if item.url:
             text = ""  # ids of other works may stand in what is said about it
         if not paper and not item.pub and not (arxiv_id(text) or openreview_id(text) or doi_of(text)):
@@ -350,8 +356,10 @@ def _entry(found: list[Part], line: int) -> Item | None:
         elif (ids := arxiv_id(plain) or doi_of(plain)) or _is_date_or_venue((_TAGS.match(plain) or ["", ""])[1] or ""):
             title = _text_title(found)
             url = f"https://arxiv.org/abs/{ids}" if ids and arxiv_id(plain) else None
-        pub = _venue_tag(found)
-        if chosen is None:
+        pub = _venue_tag(found) or _behind(found, title)
+        if chosen is not None:
+            authors = _authors(_before(found, chosen))
+        else:
             title, authors, pub = _bare(title, pub)
     if not _words(title):
         return None
@@ -374,6 +382,26 @@ def _venue_tag(found: list[Part]) -> str:
             if _is_date_or_venue(text):
                 return clean(unmarked(text))
     return ""
+
+
+def _before(found: list[Part], chosen: Part) -> str:
+    """What stands before a linked title, without the number of a reference: its authors, perhaps."""
+    text = unmarked("".join(part.text for part in found[: found.index(chosen)] if part.url is None))
+    return re.sub(r"^\s*\[?\d{1,3}[\].)]\s*", "", text).strip(" “\"‘',:")
+
+
+def _behind(found: list[Part], title: str) -> str:
+    """Where a work appeared, in plain text behind its title: ", NeurIPS 2021." or `," in Proc. KDD, 2017, pp. 1-9.`"""
+    at = next((number for number, part in enumerate(found) if title and title in part.text), None)
+    if at is None:
+        return ""
+    here = found[at].text.partition(title)[2] if found[at].url is None else ""
+    text = here + "".join(part.text for part in found[at + 1 :] if part.url is None)
+    text = clean(unmarked(text)).strip(" ”\"’',.;:[]()|")
+    if re.match(r"in (the )?(proc|\d{4}|[A-Z])|arxiv(:| preprint)", text, re.I) and re.search(r"(19|20)\d\d", text):
+        return text[:200]
+    pieces = (piece.strip(" ,()") for piece in re.split(r"[.;|\[\]]|, (?=\D)", text)[:6])
+    return next((piece for piece in pieces if _is_date_or_venue(piece)), "")
 
 
 def _text_title(found: list[Part]) -> str:

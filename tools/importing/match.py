@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from tools.catalog import Catalog
-from tools.importing.items import (
-    OTHER_NAMES,
-    STATUS,
-    Document,
-    Item,
-    Link,
-    Publication,
-    host_and_path,
-    posted,
-    publication,
-    repository,
-    same_link,
-    shown,
-)
+from tools.importing import repositories, same, whole
+from tools.importing.items import Document, Item, Publication, posted, publication, same_link, shown
+from tools.importing.repositories import official_code
+from tools.people import content, likeness
 from tools.records import Paper
 from tools.titles import near_same, words
 
@@ -82,10 +70,10 @@ def ids_of(item: Item) -> list[str]:
 
 
 def compare(document: Document, catalog: Catalog) -> Match:
-    return _Comparison(document, Index(catalog)).run()
+    return Comparison(document, Index(catalog)).run()
 
 
-class _Comparison:
+class Comparison:
     def __init__(self, document: Document, index: Index):
         self.document, self.items, self.index, self.say = document, document.items, index, document.say
         self.catalog = index.catalog
@@ -100,6 +88,17 @@ class _Comparison:
             for link in {same_link(code.url) for code in item.code} if item.category == "paper" else ():
                 self.given[link].append(number)
 
+        self.words: dict[str, list[str]] = defaultdict(list)  # word of a title -> works that have it
+        self.like: dict[str, tuple[str, list[str], str]] = {}  # work -> title, authors, where it stands
+        for id, paper in index.catalog.papers.items():
+            self.remember(id, paper.title, paper.authors, f"which is {id}")
+
+    def remember(self, work: str, title: str, authors: list[str], place: str) -> None:
+        self.like[work] = title, authors, place
+        for word in content(title):
+            if len(self.words[word]) < 300:  # a word that many titles have says little
+                self.words[word].append(work)
+
     def run(self) -> Match:
         self.titles()
         for number, item in enumerate(self.items):
@@ -113,10 +112,12 @@ class _Comparison:
                 self.paper(number, item, paper, known[1] if known else None, columns)
             elif known and self.by_title[number]:
                 self.title(item, self.catalog.papers[self.by_title[number]])
-            self.code(number, item, paper, known[1] if known else None)
+            repositories.code(self, number, item, paper, known[1] if known else None)
             self.report_match(number, item, known)
-        self.spellings()
-        self.misplaced()
+        whole.spellings(self)
+        whole.misplaced(self)
+        whole.capitals(self)
+        whole.acronyms(self)
         self.document.findings = sorted(set(self.document.findings))
         return self.match
 
@@ -155,18 +156,18 @@ class _Comparison:
     def titled(self, item: Item, number: int, linked: str) -> str:
         """The paper an item means when its link leads to `linked`: the one of its title where that is another."""
         paper, named = self.catalog.papers[linked], self.by_title[number]
-        if named is not None and named != linked and not _agrees(item.title, paper):
+        if named is not None and named != linked and not same.agrees(item.title, paper):
             other = self.catalog.papers[named]
             mend = f"link {_where(other)}" if _where(other) else "correct the link or the title"
             what = f"link and title disagree: the link is {linked} ({shown(paper.title, 60)}), the title that of {named}"
             self.say(item.line, "disagree", what, mend)
             self.disagree.add(number)
             return named
-        if named is None and not _agrees(item.title, paper):
+        if named is None and not same.agrees(item.title, paper):
             now, whole = words(item.title), words(paper.title)
-            if _is_cut(now, whole):
+            if same.is_cut(now, whole):
                 self.say(item.line, "title", f"the title {shown(item.title)} is cut", f"write {shown(paper.title, 200)}")
-            elif _overlap(now, whole) >= 0.5:
+            elif same.overlap(now, whole) >= 0.5:
                 self.say(item.line, "title", f"the title differs from that of {linked}", f"write {shown(paper.title, 200)}")
             else:
                 what = (
@@ -176,11 +177,29 @@ class _Comparison:
                 self.disagree.add(number)
         return linked
 
+    def likely(self, number: int, item: Item) -> None:
+        """A new title with most words of a known or an earlier one: perhaps the same work under another title."""
+        seen: Counter[str] = Counter()
+        for word in content(item.title):
+            seen.update(self.words.get(word, ()))
+        for other, _ in seen.most_common(5):
+            title, who, place = self.like[other]
+            a, b = content(item.title), content(title)
+            if (a < b or b < a) and not same.share_authors(item.authors, who):
+                continue  # "Improved X" is another work than "X"; a title that is cut is found by its link
+            if likeness(item.title, title) >= (0.5 if same.share_authors(item.authors, who) else 0.65):
+                what = f"{shown(item.title, 60)} has most words of {shown(title, 80)}, {place}"
+                self.say(item.line, "alike", what, "see whether they are one work under two titles")
+                break
+
     def report_match(self, number: int, item: Item, known: tuple[str, str] | None) -> None:
         if known:
             what = f"known: {shown(item.title, 60)} is {known[0]}/{known[1]}"
             self.say(item.line, "known", what, "nothing to add")
         elif self.match.first[number] == number:
+            if item.category == "paper" and number not in self.disagree:
+                self.likely(number, item)
+                self.remember(f"#{number}", item.title, item.authors, f"in line {item.line}")
             kind = {"paper": "paper", "project": "codebase", "resource": "resource"}[item.category]
             link = next(iter(ids_of(item)), "no link")
             self.say(
@@ -277,6 +296,8 @@ class _Comparison:
         pub = self.pubs[number]
         if paper:
             self.title(item, paper)
+            if wrong := same.authors(item.authors, paper.authors, item.cut):
+                self.say(item.line, "authors", f"the authors of {shown(item.title, 60)}: {wrong}", f"see {id}")
             self.other_id(number, item, paper, id)
             self.venue(item, pub, paper, id)
         if not ids_of(item):
@@ -286,7 +307,7 @@ class _Comparison:
         self.date(item, pub, paper)
         self.link_says(item, pub)
         if item.code_text:
-            mend = _official(paper) or "link the repository or leave the cell empty"
+            mend = official_code(paper) or "link the repository or leave the cell empty"
             self.say(item.line, "missing", f"the code cell holds {shown(item.code_text, 40)} instead of a link", mend)
         if item.category != "paper" or not self.document.lists:
             return
@@ -294,7 +315,7 @@ class _Comparison:
         if not item.pub and "venue" not in never and ("pub" in item.cells or (paper and paper.venue != "arxiv")):
             what = "the publication cell is empty" if "pub" in item.cells else f"no venue for {shown(item.title, 60)}"
             self.say(item.line, "missing", what, f"write {venue}" if venue else "say where and when it appeared")
-        if not item.code and not item.code_text and "code" not in never and (official := _official(paper)):
+        if not item.code and not item.code_text and "code" not in never and (official := official_code(paper)):
             what = "the code cell is empty" if "code" in item.cells else f"no code for {shown(item.title, 60)}"
             self.say(item.line, "missing", what, official)
 
@@ -315,8 +336,10 @@ class _Comparison:
         """Old titles, lost prefixes, misspelt names in front."""
         now, right = words(item.title), words(paper.title)
         if "".join(now) == "".join(right):
-            wrong = next((w for w in _cased(paper.title) if w.casefold() in item.title.casefold() and w not in item.title), None)
-            if _marks(item.title) != _marks(paper.title):
+            wrong = next(
+                (w for w in same.cased(paper.title) if w.casefold() in item.title.casefold() and w not in item.title), None
+            )
+            if same.marks(item.title) != same.marks(paper.title):
                 self.say(
                     item.line, "title", f"hyphens or marks differ in {shown(item.title)}", f"write {shown(paper.title, 200)}"
                 )
@@ -336,10 +359,12 @@ class _Comparison:
         ):
             known = ["".join(words(alias)) for alias in [*paper.aliases, name]]
             folded = "".join(words(head))
-            near = next((a for a in [*paper.aliases, name] if folded not in known and _misspelt(folded, "".join(words(a)))), None)
+            near = next(
+                (a for a in [*paper.aliases, name] if folded not in known and same.misspelt(folded, "".join(words(a)))), None
+            )
             if near:
                 self.say(item.line, "title", f"the name {shown(head)} is misspelt", f"write {shown(near)}")
-        elif len(now) == len(right) and sum(a != b for a, b in zip(now, right)) == 1 and not _contains(now, right):
+        elif len(now) == len(right) and sum(a != b for a, b in zip(now, right)) == 1 and not same.contains(now, right):
             wrong, correct = next((a, b) for a, b in zip(now, right) if a != b)
             self.say(
                 item.line,
@@ -397,189 +422,6 @@ class _Comparison:
         record = self.catalog.venues.get(venue)
         return record.short if record else venue
 
-    # --- code
-
-    def code(self, number: int, item: Item, paper: Paper | None, id: str | None) -> None:
-        for code in item.code:
-            if item.category == "paper":
-                self.code_link(number, code, paper, id)
-            found = repository(code.url)
-            label = code.label.strip("[]() :")
-            if found and label and "code" in item.cells:
-                self.code_label(code, label, *found[:2])
-        if item.category == "project" and item.url and not repository(item.url) and host_and_path(item.url)[0] == "github.com":
-            self.say(item.line, "code", f"{shown(item.url)} is a profile and not a repository", "link the repository")
-
-    def code_link(self, number: int, code: Link, paper: Paper | None, id: str | None) -> None:
-        host, path = host_and_path(code.url)
-        official = _official(paper)
-        found = repository(code.url)
-        if host in ("github.com", "gitlab.com") and found is None:
-            self.say(code.line, "code", f"{shown(code.url)} is a profile and not a repository", official or "link the repository")
-            return
-        if host.endswith((".github.io", ".gitlab.io")):
-            self.say(
-                code.line, "code", f"{shown(code.url)} is a web page and not a repository", official or "link the repository"
-            )
-            return
-        link = same_link(code.url)
-        claims = self.index.code.get(link, [])
-        mine = next((claim for claim in claims if claim[0] == id), None)
-        if mine:
-            if not mine[1]:
-                note = next((c.note for c in paper.code if same_link(c.url) == link and c.note), None)
-                what = f"the code {shown(code.url)} is not the authors'" + (f" ({note})" if note else "")
-                self.say(code.line, "code", what, official or "say so, or leave it out")
-            return
-        owners = [owner for owner, is_official in claims if is_official]
-        if owners:
-            what = f"the code {shown(code.url)} is that of {', '.join(owners[:3])}"
-            self.say(code.line, "code", what, official or "delete it or find the right one")
-            return
-        if paper and official:
-            whose = next(c.url for c in paper.code if c.official)
-            right = repository(whose)
-            same = right and found and [p.lower() for p in right[:2]] == [p.lower() for p in found[:2]]
-            what = f"the code {shown(code.url)} has another {'path' if same else 'place'} in the catalog"
-            self.say(code.line, "code", what, official)
-            return
-        first = self.match.first
-        other = next((self.items[n] for n in self.given[link][:20] if n < number and first[n] != first[number]), None)
-        if other:
-            what = f"the code {shown(code.url)} is also given to {shown(other.title, 60)} in line {other.line}"
-            self.say(code.line, "code", what, "find out whose it is")
-
-    def code_label(self, code: Link, label: str, owner: str, name: str) -> None:
-        folded, own, repo = ("".join(words(part)) for part in (label, owner, name))
-        if folded == own != repo:
-            self.say(code.line, "label", f"the code is labelled with its owner {shown(label, 40)}", f"write {shown(name)}")
-            return
-        letters, right = (re.sub(r"[^A-Za-z0-9]", "", part) for part in (label, name))
-        if letters != right and letters.lower() == right.lower() and not label.islower() and not right.islower():
-            self.say(code.line, "label", f"capitals differ in the label {shown(label, 40)}", f"write {shown(name)}")
-            return
-        for right in (repo, own[: len(folded)], repo[: len(folded)]):
-            if folded != right and _misspelt(folded, right) and folded not in repo and folded not in own:
-                good = name if right == repo else (owner if right == own[: len(folded)] else name)
-                self.say(code.line, "label", f"the label {shown(label, 40)} looks misspelt", f"the link says {shown(good)}")
-                return
-
-    # --- the list as a whole
-
-    def spellings(self) -> None:
-        """One venue in several spellings, misspelt words beside a venue, PDF and abstract links mixed."""
-        if not self.document.lists:
-            return
-        written: dict[str, Counter[str]] = defaultdict(Counter)
-        lines: dict[tuple[str, str], int] = {}
-        for item, pub in zip(self.items, self.pubs):
-            if item.category != "paper" or not item.pub:
-                continue
-            if pub.venue:
-                names = {n.replace(" ", "") for n in self.index.venues[pub.venue]} | {
-                    o for o, v in OTHER_NAMES.items() if v == pub.venue
-                }
-                name = next((w for w in re.findall(r"[A-Za-z]+", item.pub) if w.lower() in names), None)
-                if name:
-                    written[pub.venue][name] += 1
-                    lines.setdefault((pub.venue, name), item.pub_line)
-            for word in pub.rest[:5]:
-                near = difflib.get_close_matches(word[:30], STATUS, n=1, cutoff=0.85)
-                if word not in STATUS and near:
-                    self.say(item.pub_line, "venue", f"{shown(word, 40)} looks misspelt", f"write {near[0]}")
-        for venue, names in written.items():
-            if len(names) > 1:
-                right = self.short(venue)
-                most = right if right in names else names.most_common(1)[0][0]
-                for name, count in sorted((name, count) for name, count in names.items() if name != most):
-                    what = f"{right} is written {name!r} ({count}) and {most!r} ({names[most]})"
-                    self.say(lines[venue, name], "label", what, f"write {right}")
-        forms: dict[str, list[int]] = {"abs": [], "pdf": []}
-        for item in self.items:
-            if match := re.search(r"arxiv\.org/(abs|pdf)/", item.url or "", re.I):
-                forms[match[1].lower()].append(item.line)
-        if all(forms.values()):
-            fewer = min(forms, key=lambda form: len(forms[form]))
-            what = f"arXiv links are mixed: {len(forms['pdf'])} to the PDF, {len(forms['abs'])} to the abstract"
-            self.say(forms[fewer][0], "label", what, "choose one; the abstract always shows the newest version")
-
-    def misplaced(self) -> None:
-        """A paper below a heading whose nodes share nothing with the paper's own."""
-        from tools.importing.topics import Topics
-
-        if not self.document.lists:
-            return
-        topics = Topics(self.catalog)
-        suggested = [topics.of(self.document, n) for n in range(len(self.document.headings))]
-        filled = {item.heading for item in self.items}
-        for n, heading in enumerate(self.document.headings):
-            if n in filled:
-                nodes, _ = suggested[n]
-                what = (
-                    f"the heading {shown(heading.text, 60)} has the topics {', '.join(nodes)}"
-                    if nodes
-                    else (f"no topic of the catalog resembles the heading {shown(heading.text, 60)}")
-                )
-                mend = "file its papers there" if nodes else "choose the topics of its papers by hand, or propose a new one"
-                self.say(heading.line, "topic", what, mend)
-        for number, item in enumerate(self.items):
-            known = self.match.of[number]
-            if item.heading is None or not known or known[0] != "papers":
-                continue
-            nodes, sure = suggested[item.heading]
-            own = self.catalog.papers[known[1]].taxonomy
-            if nodes and sure and not {node.split("/")[0] for node in nodes} & {node.split("/")[0] for node in own}:
-                what = f"{shown(item.title, 60)} stands below {shown(self.document.headings[item.heading].text, 40)}"
-                self.say(item.line, "placed", what, f"the catalog files it under {', '.join(own)}")
-
-
-# --- titles -----------------------------------------------------------------------------------------------------
-
-
-def _agrees(title: str, paper: Paper) -> bool:
-    """Whether a title, perhaps with a name or authors around it, is one of the paper's."""
-    now = words(title)
-    return any(
-        "".join(now) == "".join(known) or _contains(now, known) or _contains(now, words(known_title.partition(":")[2]))
-        for known_title in [paper.title, *paper.aliases]
-        if (known := words(known_title))
-    ) or any("".join(now) == "".join(words(t.partition(":")[2])) for t in [paper.title, *paper.aliases] if ":" in t)
-
-
-def _marks(title: str) -> str:
-    """The title with its hyphens and marks, without capitals and the kinds of quotes and dashes."""
-    plain = unicodedata.normalize("NFKD", title).casefold().replace("–", "-").replace("—", "-").replace("--", "-")
-    return "".join(c for c in plain if not unicodedata.combining(c) and c not in " '’‘`\"“”:.,;?!$^{}\\")
-
-
-def _cased(title: str) -> list[str]:
-    """The names in a title that have a capital inside: SAM-CLIP, ZipIt."""
-    return [word for word in re.findall(r"[\w-]+", title) if re.search(r"[a-z0-9A-Z][A-Z]", word) and not title.isupper()]
-
-
-def _contains(now: list[str], known: list[str]) -> bool:
-    return len(known) > 3 and f" {' '.join(known)} " in f" {' '.join(now)} "
-
-
-def _is_cut(now: list[str], whole: list[str]) -> bool:
-    return 0 < len(now) < len(whole) and (whole[: len(now)] == now or whole[-len(now) :] == now)
-
-
-def _overlap(a: list[str], b: list[str]) -> float:
-    return len(set(a) & set(b)) / max(1, len(set(a) | set(b)))
-
-
-def _misspelt(word: str, right: str) -> bool:
-    """One letter wrong, missing, too much or out of place, in words that are long enough to tell."""
-    if word == right or min(len(word), len(right)) < 4 or max(len(word), len(right)) > 60:
-        return False
-    if sorted(word) == sorted(right):
-        return len(word) > 4
-    short = min(len(word), len(right))
-    start = next((i for i in range(short) if word[i] != right[i]), short)
-    end = next((i for i in range(short - start) if word[-1 - i] != right[-1 - i]), short - start)
-    return max(len(word), len(right)) - start - end == 1 and not (word.rstrip("s") == right.rstrip("s"))
-
 
 def _where(paper: Paper) -> str:
     if paper.arxiv:
@@ -587,8 +429,3 @@ def _where(paper: Paper) -> str:
     if paper.openreview:
         return f"https://openreview.net/forum?id={paper.openreview}"
     return f"https://doi.org/{paper.doi}" if paper.doi else paper.url or ""
-
-
-def _official(paper: Paper | None) -> str:
-    url = next((code.url for code in paper.code if code.official), None) if paper else None
-    return f"the authors' code is {url}" if url else ""

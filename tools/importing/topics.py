@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from tools.catalog import Catalog
 from tools.importing.items import Document
-from tools.titles import words
+from tools.titles import stem, words
 
 MOST = 3  # suggestions for a heading
 EMPTY = frozenset(
@@ -61,11 +61,4 @@ def _key(heading: str) -> str:
 
 
 def stems(text: str) -> set[str]:
-    """Words without the commonest endings, so that "averaging" meets "average"."""
-    found = set()
-    for word in words(text.replace("-", " ")):
-        if word in EMPTY or word.isdigit():
-            continue
-        stem = re.sub(r"(isations?|izations?|ings?|ation|ions?|ity|ed|es|e|s|al|ies|y)$", "", word) if len(word) > 4 else word
-        found.add(stem if len(stem) > 2 else word)
-    return found
+    return {stem(word) for word in words(text.replace("-", " ")) if word not in EMPTY and not word.isdigit()}

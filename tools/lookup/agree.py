@@ -13,6 +13,7 @@ from tools.lookup.found import Found
 from tools.titles import words
 
 BEST = (openreview, anthology, arxiv, dblp, crossref, openalex, semantic_scholar)  # in spelling titles and names, best first
+PARTS = set("findings industry tiny blogposts demonstrations student doctoral companion".split())  # of a conference, not it
 SERIES = ("machine learning research", "lecture notes", "openreview", "pmlr")  # say nothing about the venue
 Claim = tuple[str, object]  # source, value
 
@@ -46,19 +47,21 @@ class Agreement:
 
     def settle(self, field: str, claims: list[Claim], same: Callable = lambda a, b: a == b) -> object:
         """The value on which all agree, or a blank that names every one; None without claims."""
-        different: list[Claim] = []
-        for claim in claims:
-            if not any(same(claim[1], other[1]) for other in different):
-                different.append(claim)
-        if len(different) > 1 and (chosen := [value for source, value in claims if self.preferred(source)]):
-            self.said.append(f"{field}: {_both(different)}; taken from {self.prefer}")
+        camps: list[tuple[object, list[str]]] = []  # value -> the sources that have it
+        for source, value in claims:
+            camp = next((sources for other, sources in camps if same(value, other)), None)
+            if camp is None:
+                camps.append((value, camp := []))
+            camp.append(source)
+        if len(camps) < 2:
+            return camps[0][0] if camps else None
+        if chosen := [value for source, value in claims if self.preferred(source)]:
+            self.said.append(f"{field}: {_said(camps)}; taken from {self.prefer}")
             return chosen[0]
-        if len(different) > 1:
-            sources = " or ".join(f"--prefer {source!r}" for source, _ in different[:2])
-            self.said.append(f"{field}: {_both(different)}; left as {BLANK}: decide, or run again with {sources}")
-            self.undecided.append(field)
-            return f"{BLANK}: {_both(different)}"[:1000]
-        return different[0][1] if different else None
+        sources = " or ".join(f"--prefer {sources[0]!r}" for _, sources in camps[:2])
+        self.said.append(f"{field}: {_said(camps)}; left as {BLANK}: decide, or run again with {sources}")
+        self.undecided.append(field)
+        return f"{BLANK}: {_said(camps)}"[:1000]
 
     def preferred(self, source: str) -> bool:
         return self.prefer is not None and source.casefold() == self.prefer.casefold()
@@ -148,13 +151,13 @@ class Agreement:
 
 
 def venue_of(text: str, names: dict[str, list[str]], catalog: Catalog) -> str | None:
-    """Our id of a venue. A workshop or a findings volume is not the conference that it belongs to."""
+    """Our id of a venue. A workshop, a findings volume or a side track is not the conference that it belongs to."""
     found = publication(text, names)
     if found.venue is None:
         return None
-    now = words(text)
-    part = any(word in now for word in ("findings", "industry")) and not {"findings", "industry"} & set(found.venue.split("-"))
-    workshop = found.workshop and catalog.venues[found.venue].kind != "workshop"
+    venue = catalog.venues[found.venue]
+    part = PARTS & set(words(text)) - set(words(" ".join([venue.name, venue.short, *venue.aliases])))
+    workshop = (found.workshop or "@" in text) and venue.kind != "workshop"  # "SPIGM @ ICLR 2024"
     return None if part or workshop else found.venue
 
 
@@ -177,4 +180,14 @@ def _initials(name: str) -> bool:
 
 
 def _both(claims: list[Claim]) -> str:
-    return ", ".join(f"{source} says {', '.join(value) if isinstance(value, tuple) else value}" for source, value in claims)
+    return _said([(value, [source]) for source, value in claims])
+
+
+def _said(camps: list[tuple[object, list[str]]]) -> str:
+    """OpenReview, arXiv say 2025; DBLP says 2026"""
+    parts = []
+    for value, sources in camps:
+        sources = list(dict.fromkeys(sources))
+        value = ", ".join(value) if isinstance(value, tuple) else value
+        parts.append(f"{', '.join(sources)} {'says' if len(sources) == 1 else 'say'} {value}")
+    return "; ".join(parts)

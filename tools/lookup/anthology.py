@@ -13,6 +13,7 @@ from tools.lookup.http import Web
 
 NAME = "ACL Anthology"
 URL = "https://aclanthology.org"
+LARGEST = 50_000  # characters of an entry
 ID = r"\d{4}\.[a-z0-9_]+-[a-z0-9_]+\.\d{1,4}|[A-Z]\d{2}-\d{4}"
 
 
@@ -20,6 +21,8 @@ def by_id(web: Web, id: str) -> Found | None:
     answer = web.text(f"{URL}/{id}.bib")
     if answer is None:
         return None
+    if len(answer) > LARGEST:
+        raise Unavailable(f"the ACL Anthology answers with {len(answer)} characters for one entry")
     papers = from_bibtex(answer, NAME)
     if len(papers) != 1:
         raise Unavailable(f"the ACL Anthology answers with {len(papers)} entries for {id}")

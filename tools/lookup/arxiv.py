@@ -30,8 +30,8 @@ def by_ids(web: Web, ids: Iterable[str]) -> dict[str, Found]:
 
 
 def by_title(web: Web, title: str) -> list[Found]:
-    query = " AND ".join(f"ti:{word}" for word in words(title)[:12])
-    return _read(web, {"search_query": query, "max_results": "5"}, by_id=False)
+    phrase = " ".join(words(title)[:20])
+    return _read(web, {"search_query": f'ti:"{phrase}"', "max_results": "5"}, by_id=False)
 
 
 def _read(web: Web, params: dict, by_id: bool = True) -> list[Found]:

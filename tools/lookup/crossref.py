@@ -11,7 +11,7 @@ from tools.lookup.http import Web
 
 NAME = "Crossref"
 URL = "https://api.crossref.org/works"
-BATCH = 40  # DOIs in one address
+BATCH = 20  # DOIs in one question; an answer holds all references of each
 RETRACTIONS = {"retraction", "withdrawal", "removal", "partial_retraction"}
 
 

@@ -93,7 +93,7 @@ def place(volume: object, issue: object, pages: object) -> str:
 
 def repositories(*texts: str) -> tuple[str, ...]:
     """The code repositories that a text links."""
-    links = (re.sub(r"[.,;:)\]}'\"]+$", "", url) for line in texts for url in re.findall(r"https?://[^\s<>{}|\\^`\"]+", line))
+    links = (url.rstrip(".,;:)]}'\"") for line in texts for url in re.findall(r"https?://[^\s<>{}|\\^`\"]+", line))
     found = (f"https://{host}/{owner}/{name}" for url in links if (parts := _parts(url)) for host, owner, name in [parts])
     return tuple(dict.fromkeys(found))
 

@@ -19,6 +19,10 @@ class Unavailable(Exception):
     """No answer that can be used: one line that says whose and why."""
 
 
+class Silent(Unavailable):
+    """Nobody answers at that address."""
+
+
 class Refused(Unavailable):
     """An address that is not of the public internet, or not http(s)."""
 
@@ -43,7 +47,7 @@ def _resolve(host: str, port: int) -> None:
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):
-        raise Unavailable(f"{host} is not a known host") from None
+        raise Silent(f"{host} is not a known host") from None
     for address in sorted(found):
         if not public(address):
             raise Refused(f"{host} has the address {address}, which is not of the public internet")

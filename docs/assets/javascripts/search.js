@@ -1,6 +1,5 @@
 // Answers the theme's search box from a worker: its four messages, our own index (catalog/search.json) and MiniSearch.
 // The theme sends the pages written by hand with the first message and puts titles and texts into the page as HTML: all is escaped here.
-importScripts("../minisearch/minisearch.min.js");
 {
   const [SETUP, READY, QUERY, RESULT] = [0, 1, 2, 3];
   const MOST = 40; // results
@@ -23,6 +22,7 @@ importScripts("../minisearch/minisearch.min.js");
     [title, ...names].flatMap((name) => [name, name.split(":")[0], name.split(" (")[0], ...(name.match(/(?<=\()[^()]+(?=\))/g) ?? [])]).map(plain);
 
   const load = async () => {
+    importScripts("../minisearch/minisearch.min.js");
     const response = await fetch("../../catalog/search.json");
     const { kinds, docs } = await response.json();
     const all = docs.map(([kind, location, title, names, people, text]) => ({ kind, location, title, names, people, text }));

@@ -104,9 +104,10 @@ class Paper(Record):
     @property
     def first_known(self) -> tuple[int, ...]:
         """Year and month of the arXiv id, which is that of the first version; without one the year of the venue."""
-        if self.arxiv is None:
+        found = re.search(r"(\d\d)(\d\d)", self.arxiv or "")
+        if found is None:
             return (self.year,)
-        year, month = (int(two) for two in re.search(r"(\d\d)(\d\d)", self.arxiv).groups())
+        year, month = int(found[1]), int(found[2])
         return (1900 + year if year > 90 else 2000 + year), month
 
 

@@ -10,7 +10,6 @@ page asks for, each compressed with gzip as a server would send it. Times under 
 from __future__ import annotations
 
 import gzip
-import json
 import shutil
 import statistics
 import sys
@@ -98,7 +97,6 @@ def main(argv: list[str]) -> int:
     for name in found[sizes[0]]:
         goals = " / ".join("–" if goal is None else str(goal) for goal in GOALS.get(name, ()))
         print(f"{name:20}" + "".join(f"{found[size][name]:17.0f}" for size in sizes) + f"   {goals}")
-    print(json.dumps(found))
     return 0
 
 

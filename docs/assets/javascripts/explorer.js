@@ -5,7 +5,7 @@
   const part = (name) => root.querySelector(`.explorer__${name}`);
   const [form, status, more, list] = [part("form"), part("status"), part("more"), document.createElement("ul")];
   const STEP = 50; // rows shown at once
-  let facets, rows, index, indexing, found, shown;
+  let facets, rows, index, indexing, found, shown, typing;
 
   const make = (tag, properties, ...children) => {
     const element = Object.assign(document.createElement(tag), properties);
@@ -15,7 +15,7 @@
 
   // --- the form ---
 
-  const choice = (facet, value, name = facet.id) => {
+  const choice = (facet, value) => {
     const depth = facet.kind === "tree" ? value[0].split("/").length - 1 : 0;
     value.label = "\u2003".repeat(depth) + value[1]; // options cannot be styled, so depth is a wide space
     const option = make("option", { value: value[0] });
@@ -23,8 +23,8 @@
     return option;
   };
 
-  const select = (facet, name, label, any) =>
-    make("label", {}, label, make("select", { name }, make("option", { value: "", textContent: any }), ...facet.values.map((v) => choice(facet, v))));
+  const select = (facet, name, label) =>
+    make("label", {}, label, make("select", { name }, make("option", { value: "", textContent: "any" }), ...facet.values.map((v) => choice(facet, v))));
 
   const radios = (facet) => {
     const button = (value, label, count) =>
@@ -34,20 +34,19 @@
   };
 
   const control = (facet) => {
-    if (facet.kind === "range") return [select(facet, "from", `${facet.name} from`, "any"), select(facet, "to", `${facet.name} to`, "any")];
-    return [facet.values.length > 4 ? select(facet, facet.id, facet.name, "any") : radios(facet)];
+    if (facet.kind === "range") return [select(facet, "from", `${facet.name} from`), select(facet, "to", `${facet.name} to`)];
+    return [facet.values.length > 4 ? select(facet, facet.id, facet.name) : radios(facet)];
   };
 
   // --- what is asked for, and what answers it ---
 
   const asked = () => [...new FormData(form)].filter(([, value]) => value.trim());
 
-  /** Facet -> the numbers of the values that satisfy it, for the facets that are set. */
+  /** For every facet that is set, whether the value of a number satisfies it. */
   const wanted = (query) =>
     facets.map((facet) => {
-      const place = (name) => facet.values.findIndex((value) => value[0] === query.get(name));
-      if (facet.kind !== "range") return query.has(facet.id) ? (n) => n === place(facet.id) : null;
-      const [from, to] = [place("from"), place("to")];
+      const [at, from, to] = [facet.id, "from", "to"].map((name) => facet.values.findIndex((value) => value[0] === query.get(name)));
+      if (facet.kind !== "range") return at < 0 ? null : (n) => n === at;
       return from < 0 && to < 0 ? null : (n) => n >= from && (to < 0 || n <= to);
     });
 
@@ -137,6 +136,7 @@
   };
 
   const recall = () => {
+    clearTimeout(typing);
     form.reset();
     for (const [name, value] of new URLSearchParams(location.search)) {
       const field = form.elements.namedItem(name);
@@ -163,7 +163,6 @@
     root.querySelector(".rows").replaceChildren(list);
     recall();
     form.elements.text.addEventListener("focus", prepared);
-    let typing;
     form.addEventListener("input", (event) => {
       clearTimeout(typing);
       show();

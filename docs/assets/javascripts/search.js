@@ -65,7 +65,8 @@
   /** Part of a text, from word to word. */
   const clip = (text, near, length) => {
     const from = near && text.indexOf(" ", near) + 1;
-    const end = text.length > from + length ? text.lastIndexOf(" ", from + length) : text.length;
+    const space = text.lastIndexOf(" ", from + length);
+    const end = text.length <= from + length ? text.length : space > from ? space : from + length;
     return `${from ? "… " : ""}${text.slice(from, end)}${end < text.length ? " …" : ""}`;
   };
 

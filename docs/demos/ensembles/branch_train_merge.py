@@ -31,8 +31,8 @@ def demo(num_steps, share):
         posterior = forest.posterior(unseen)[:, 0]  # (experts, letters)
     return Picture(
         title="How much each expert counts, letter by letter of a text of the first domain",
-        reading="Both start with the same weight; every letter that one expert expected more than the other moves weight to it, and a few "
-        "letters are enough.",
+        reading="Both start with the same weight; every letter that one expert expected more than the other moves weight "
+        "to it, and a few letters are enough.",
         x="letters read",
         y="weight",
         at=[float(i) for i in range(posterior.shape[1])],

@@ -14,16 +14,14 @@ def demo(num_steps, top_k, lr):
     network, tasks = mlp(2, 8, 8, 2), [clusters(task) for task in range(3)]
     base = trained(network, tasks, steps=10)
     branches = [trained(network, task, start=base, steps=40, lr=0.03) for task in tasks]
-    mixed = branch_train_mix(
-        network, base, branches, tasks, ["2"], top_k=top_k, include_base=False, num_steps=num_steps, lr=lr
-    )
+    mixed = branch_train_mix(network, base, branches, tasks, ["2"], top_k=top_k, include_base=False, num_steps=num_steps, lr=lr)
     error = lambda outputs, targets: torch.nn.functional.cross_entropy(outputs, targets)
     with torch.no_grad():
         after = [error(mixed(inputs), targets) for inputs, targets in tasks]
     return Picture(
         title="Loss on three tasks: branches averaged, and mixed with a trained router",
-        reading="All other layers are averaged in both. The experts of the middle layer stay apart, and the whole is trained on a "
-        "little data of every task; with no steps the router still sends inputs anywhere.",
+        reading="All other layers are averaged in both. The experts of the middle layer stay apart, and the whole is "
+        "trained on a little data of every task; with no steps the router still sends inputs anywhere.",
         x="task",
         y="loss",
         kind="bar",

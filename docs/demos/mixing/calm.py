@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from docs.demos.picture import Control, Picture
-from docs.demos.toys import clusters, logits, mlp, trained
+from docs.demos.toys import clusters, mlp, trained
 from reference_impls.mixing.calm import calm
 
 CONTROLS = [Control("num_steps", 0, 60, 40, 10), Control("num_heads", 1, 4, 2, 1)]
@@ -19,11 +19,14 @@ def demo(num_steps, num_heads):
     both = calm(anchor, helper, [own, new], [("0", "0")], num_heads=heads, num_steps=num_steps, lr=0.02)
     error = lambda network, task: nn.functional.cross_entropy(network(task[0]), task[1])
     with torch.no_grad():
-        series = {name: [error(net, task) for task in (own, new)] for name, net in (("anchor", anchor), ("helper", helper), ("CALM", both))}
+        series = {
+            name: [error(net, task) for task in (own, new)]
+            for name, net in (("anchor", anchor), ("helper", helper), ("CALM", both))
+        }
     return Picture(
         title="Loss of two models on their tasks, and of the composition",
-        reading="Neither model is changed. The composition starts as the anchor, and by attending to the helper it takes on the "
-        "helper's task.",
+        reading="Neither model is changed. The composition starts as the anchor, and by attending to the helper it takes "
+        "on the helper's task.",
         x="task",
         y="loss",
         kind="bar",

@@ -20,8 +20,9 @@ def demo(num_stages, budget):
     shares = [sum(stop - start for n, start, stop in joined.blocks if n == number) for number in (0, 1)]
     return Picture(
         title="Loss of two trained networks and of one put together from their blocks, without training",
-        reading="The score that chooses blocks needs no labels; where the network changes, a linear layer fits what comes to what "
-        f"the next block knew. Now {shares[0]} layers are of the small network and {shares[1]} of the large one.",
+        reading="The score that chooses blocks needs no labels; where the network changes, a linear layer fits what comes"
+        f" to what the next block knew. Now {shares[0]} layers are of the small network and {shares[1]} of the "
+        "large one.",
         x="",
         y="loss",
         kind="bar",

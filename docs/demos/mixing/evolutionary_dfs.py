@@ -41,8 +41,8 @@ def demo(num_evaluations, wanted, num_repeats):
     places = ["start"] + [f"{i}. {('add 1', 'double')[layer]}" for i, layer in enumerate(found.path, 1)]
     return Picture(
         title="The data on their way through the layers that the search chose",
-        reading="The layers add 1 and double; the path starts with 1 and should end at what is wanted. Between two layers the data are "
-        "scaled by a factor that is searched too.",
+        reading="The layers add 1 and double; the path starts with 1 and should end at what is wanted. Between two layers"
+        " the data are scaled by a factor that is searched too.",
         x="layer",
         y="value",
         kind="dot",

@@ -21,8 +21,8 @@ def demo(num_steps, bottleneck):
         losses = {name: [error(net, domain) for domain in domains] for name, net in (("base", network), ("with adapters", mixed))}
     return Picture(
         title="Loss in two domains: the frozen base, and the same with gated domain adapters",
-        reading="The base stays frozen. Adapters learn their own domain first; then a gate, trained on both, gives inputs of either "
-        "domain their mixture. No steps leave the base as it was.",
+        reading="The base stays frozen. Adapters learn their own domain first; then a gate, trained on both, gives inputs"
+        " of either domain their mixture. No steps leave the base as it was.",
         x="domain",
         y="loss",
         kind="bar",

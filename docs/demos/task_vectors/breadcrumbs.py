@@ -6,7 +6,11 @@ from docs.demos.picture import Control, Picture
 from docs.demos.toys import entries, generator
 from reference_impls.task_vectors.breadcrumbs import breadcrumbs
 
-CONTROLS = [Control("density", 0.1, 0.8, 0.4, 0.1), Control("gamma", 0.0, 0.2, 0.1, 0.05), Control("scaling_coef", 0.1, 1.0, 1.0, 0.1)]
+CONTROLS = [
+    Control("density", 0.1, 0.8, 0.4, 0.1),
+    Control("gamma", 0.0, 0.2, 0.1, 0.05),
+    Control("scaling_coef", 0.1, 1.0, 1.0, 0.1),
+]
 
 
 def demo(density, gamma, scaling_coef):

@@ -14,11 +14,13 @@ def demo(alpha, steps):
     base = trained(network, task, steps=10, lr=0.02)
     finetuned = trained(network, task, start=base, steps=steps, lr=0.02)
     line = torch.linspace(0, 1 + alpha, 25)
-    along = [loss(network, expo(base, [finetuned], alpha=float(t) - 1) if t > 1 else between(base, finetuned, t), task) for t in line]
+    along = [
+        loss(network, expo(base, [finetuned], alpha=float(t) - 1) if t > 1 else between(base, finetuned, t), task) for t in line
+    ]
     return Picture(
         title="Loss from the base (0) through the fine-tuned model (1) to the extrapolated one (the end)",
-        reading="Where training was stopped early, going on in its direction lowers the loss at no cost; after longer training, "
-        "or too far, it rises.",
+        reading="Where training was stopped early, going on in its direction lowers the loss at no cost; after longer "
+        "training, or too far, it rises.",
         x="position on the line",
         y="loss",
         at=line,

@@ -13,11 +13,13 @@ def demo(num_steps, lr):
     masked = piggyback(network, base, [new], num_steps=num_steps, lr=lr).model()
     return Picture(
         title="Loss of a fixed network under its masks, on the task that it was trained for and on a new one",
-        reading="None of the weights changes; one bit a weight makes the network good at a task that it has never seen, and without "
-        "the bits it still has the old one.",
+        reading="None of the weights changes; one bit a weight makes the network good at a task that it has never seen, "
+        "and without the bits it still has the old one.",
         x="",
         y="loss",
         kind="bar",
         at=["old task", "new task"],
-        series={name: [loss(network, theta, task) for task in (old, new)] for name, theta in (("base", base), ("masked", masked))},
+        series={
+            name: [loss(network, theta, task) for task in (old, new)] for name, theta in (("base", base), ("masked", masked))
+        },
     )

@@ -7,7 +7,11 @@ from docs.demos.toys import entries, generator
 from reference_impls.task_vectors.somf import somf
 from reference_impls.task_vectors.task_arithmetic import task_arithmetic
 
-CONTROLS = [Control("num_steps", 0, 80, 60, 10), Control("danger", 0.0, 10.0, 5.0, 1.0), Control("temperature", 0.3, 1.0, 0.5, 0.1)]
+CONTROLS = [
+    Control("num_steps", 0, 80, 60, 10),
+    Control("danger", 0.0, 10.0, 5.0, 1.0),
+    Control("temperature", 0.3, 1.0, 0.5, 0.1),
+]
 
 
 def demo(num_steps, danger, temperature):

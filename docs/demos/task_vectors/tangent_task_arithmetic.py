@@ -25,8 +25,8 @@ def demo(num_steps, tasks):
         gaps["tangent space"].append(gap(tangent(data), [tangent([task]) for task in data], before))
     return Picture(
         title="What adding all task vectors does to the outputs, against the sum of what each does by itself",
-        reading="In the tangent space the outputs are linear in the weights, so that effects add up (0); in the network itself they "
-        "disturb each other, the more the larger the coefficient.",
+        reading="In the tangent space the outputs are linear in the weights, so that effects add up (0); in the network "
+        "itself they disturb each other, the more the larger the coefficient.",
         x="scaling coefficient",
         y="relative difference",
         at=coefs,

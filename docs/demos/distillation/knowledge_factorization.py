@@ -1,6 +1,5 @@
 """Knowledge factorization: a teacher of two tasks is taken apart into what they share and what each needs."""
 
-
 from docs.demos.picture import Control, Picture
 from docs.demos.toys import blobs, generator, loss_of, staged, teacher
 from reference_impls.distillation.knowledge_factorization import knowledge_factorization

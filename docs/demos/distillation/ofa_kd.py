@@ -1,6 +1,5 @@
 """One-for-all distillation: features of any architecture are turned into scores and compared there."""
 
-
 from docs.demos.picture import Control, Picture
 from docs.demos.toys import generator, loss_of, moons, staged, teacher
 from reference_impls.distillation.ofa_kd import ofa_kd

@@ -94,7 +94,7 @@ def plot(record: dict) -> str:
             out += band(own, heights, n)
             out += dots(own, heights, n) if isinstance(places[0], str) else []
         elif kind == "scatter":
-            out += (mark(x, y, n) for x, (y, _, _) in zip(own, heights))
+            out += (mark(x, y, n, small=len(own) > 15) for x, (y, _, _) in zip(own, heights))
         else:
             beside = [x + (n - (len(curves) + 1) / 2) * width for x in positions]
             out += bars(beside, heights, n, width, foot) if kind == "bar" else dots(beside, heights, n)
@@ -181,10 +181,10 @@ def dots(xs: list[float], heights: list[tuple], n: int) -> Iterator[str]:
         yield f'<circle class="s{n}" cx="{x:.1f}" cy="{mean:.1f}" r="4"/>'
 
 
-def mark(x: float, y: float, n: int) -> str:
-    """A point of a series: its shape says which, as well as its colour."""
+def mark(x: float, y: float, n: int, small: bool = False) -> str:
+    """A point of a series: its shape says which, as well as its colour; a first series of many points stays behind the others."""
     if n == 1:
-        return f'<circle class="s1" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>'
+        return f'<circle class="s1" cx="{x:.1f}" cy="{y:.1f}" r="{2 if small else 3.5}"/>'
     if n == 2:
         return f'<rect class="s2" x="{x - 3.5:.1f}" y="{y - 3.5:.1f}" width="7" height="7"/>'
     if n == 3:

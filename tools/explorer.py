@@ -1,15 +1,16 @@
 """The data of the two explorers and of the search box: compact JSON that is fetched only where it is used.
 
-An explorer's file has the filters with their choices, and one row a record: id, title, the line below it, further words
-to search, and for every filter the number of its choice (a list where a record may have several). `explorer.js` reads it;
-the first rows are also written into the page, so that it works without JavaScript.
+An explorer's first file has the filters with their choices, and one row a record: id, title, the line below it, and for
+every filter the number of its choice (a list where a record may have several). Its second file, fetched by the first word
+that is typed, has the further words of every row: authors, other names, ids. `explorer.js` reads both; the first rows
+are also written into the page, so that it works without JavaScript.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import unescape
 from typing import get_args
 
@@ -18,10 +19,11 @@ from tools.escape import anchor
 from tools.records import Method, Paper, Requirements
 
 FIRST = 50  # rows that are written into the page
+Table = tuple[dict, list[str]]  # the two files
 YES_NO = {True: "yes", False: "no"}
 
 
-def papers(catalog: Catalog, implemented: Collection[str], measured: Collection[str]) -> dict:
+def papers(catalog: Catalog, implemented: Collection[str], measured: Collection[str]) -> Table:
     """All papers, newest first. `implemented` and `measured` are ids of methods."""
     order = sorted(catalog.papers, key=lambda id: (-catalog.papers[id].year, catalog.papers[id].title.casefold(), id))
     venues = {paper.venue for paper in catalog.papers.values()}
@@ -42,12 +44,12 @@ def papers(catalog: Catalog, implemented: Collection[str], measured: Collection[
     rows = []
     for id in order:
         paper = catalog.papers[id]
-        more = " ".join(filter(None, [*paper.aliases, paper.arxiv]))
-        rows.append(([id, paper.title, ", ".join(paper.authors), more], choices(id, paper)))
+        more = " ".join(filter(None, [*paper.authors, *paper.aliases, paper.arxiv]))
+        rows.append(([id, paper.title, short_authors(paper)], choices(id, paper), more))
     return _table(facets, rows)
 
 
-def methods(catalog: Catalog, implemented: Collection[str], chapters: Iterable[Mapping]) -> dict:
+def methods(catalog: Catalog, implemented: Collection[str], chapters: Iterable[Mapping]) -> Table:
     """All methods, chapter by chapter."""
     chapters = list(chapters)
     need = [("yes", "needed"), ("no", "not needed")]
@@ -77,14 +79,14 @@ def methods(catalog: Catalog, implemented: Collection[str], chapters: Iterable[M
     for chapter in chapters:
         for id in chapter["methods"]:
             method = catalog.methods[id]
-            more = " ".join([*method.aliases, id, *_origin(catalog, method)])
-            rows.append(([id, method.name, method.summary, more], choices(id, method, chapter["id"])))
+            more = " ".join([*method.aliases, id, *_origin(catalog, method), _people(catalog, method)])
+            rows.append(([id, method.name, method.summary], choices(id, method, chapter["id"]), more))
     return _table(facets, rows)
 
 
 def tags(data: dict, row: list) -> list[str]:
     """What a row shows beside its title: the tags of its choices."""
-    chosen = [(facet, number) for facet, value in zip(data["facets"], row[4:]) for number in _numbers(value)]
+    chosen = [(facet, number) for facet, value in zip(data["facets"], row[3:]) for number in _numbers(value)]
     return [tag for facet, number in chosen if (tag := facet["values"][number][2])]
 
 
@@ -134,17 +136,24 @@ def _tagged(choices: Iterable[tuple[str, str]], **tags: str) -> list[tuple[str, 
     return [(id, label, tags.get(id, "")) for id, label in choices]
 
 
-def _table(facets: list[dict], rows: Iterable[tuple[list[str], list[object]]]) -> dict:
-    """The filters, and every row with the numbers of its choices in place of their ids."""
+def _table(facets: list[dict], rows: Sequence[tuple[list[str], list[object], str]]) -> Table:
+    """The filters, every row with the numbers of its choices in place of their ids, and the further words of every row."""
     places = [{value[0]: number for number, value in enumerate(facet["values"])} for facet in facets]
     made = []
-    for words, choices in rows:
+    for shown, choices, _ in rows:
         numbers = [
             [place[one] for one in choice if one in place] if isinstance(choice, list) else place[choice]
             for place, choice in zip(places, choices)
         ]
-        made.append([*words, *numbers])
-    return {"facets": facets, "rows": made}
+        made.append([*shown, *numbers])
+    return {"facets": facets, "rows": made}, [more for *_, more in rows]
+
+
+def short_authors(paper: Paper) -> str:
+    first, *others = paper.authors
+    if not others:
+        return first
+    return f"{first} and {others[0]}" if len(others) == 1 else f"{first} et al."
 
 
 def _numbers(value: int | list[int]) -> list[int]:

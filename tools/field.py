@@ -19,7 +19,8 @@ from tools.escape import text
 WIDTH = 720
 LETTER = 6.6  # width of a letter of the labels, in the picture's units
 COVERED = [("papers", {}), ("code", {"code": "yes"}), ("implemented here", {"implementation": "yes"}), ("measured here", {"measured": "yes"})]
-DIRECTED = ("builds on", "refines", "special case of")
+DATED = ("builds on", "refines")  # by which `python -m tools check` refuses circles and later ancestors
+DIRECTED = (*DATED, "special case of")
 
 Box = tuple[float, float, float, float]  # x, y, width, height
 
@@ -214,7 +215,7 @@ NODE, ROW, GAP, TOP = 146, 26, 40, 34  # width of a method's box, distance of tw
 
 
 def genealogy(catalog: Catalog, chapter: str, name: str) -> Markup:
-    """The methods of a chapter from left to right by year, and lines to those that they build on, refine or compare with.
+    """The methods of a chapter from left to right by the year of their paper, those without one first, and lines for their relations.
 
     Methods of other chapters that they name, or that name them, stand beside them with a broken outline.
     """
@@ -250,22 +251,22 @@ def genealogy(catalog: Catalog, chapter: str, name: str) -> Markup:
 
 def _columns(catalog: Catalog, nodes: Collection[str], edges: Sequence[tuple[str, str, str]]) -> dict[tuple[int, int], list[str]]:
     """(year, depth within the year) -> methods: what builds on a method of its year stands right of it."""
-    year = {id: paper.year if (paper := catalog.papers.get(catalog.methods[id].introduced_by or "")) else 0 for id in nodes}
+    papers = {id: catalog.papers.get(catalog.methods[id].introduced_by or "") for id in nodes}
+    year = {id: paper.first_known[0] if paper else 0 for id, paper in papers.items()}
     before = defaultdict(list)
     for first, second, how in edges:
-        if how in DIRECTED and year[first] == year[second]:
+        if how in DATED and year[first] == year[second]:
             before[second].append(first)
-    depth: dict[str, int] = {}
-
-    def deep(id: str, on_the_way: frozenset[str] = frozenset()) -> int:
-        if id not in depth:
-            others = [deep(other, on_the_way | {id}) for other in before[id] if other not in on_the_way]
-            depth[id] = 1 + max(others, default=-1)
-        return depth[id]
+    depth = dict.fromkeys(nodes, 0)
+    for _ in nodes:  # as often as a chain can be long; a circle, which the check refuses, ends with it
+        deeper = {id: max((depth[other] + 1 for other in before[id]), default=0) for id in nodes}
+        if deeper == depth:
+            break
+        depth = deeper
 
     columns = defaultdict(list)
     for id in sorted(nodes):
-        columns[year[id], deep(id)].append(id)
+        columns[year[id], depth[id]].append(id)
     return dict(sorted(columns.items()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 
@@ -18,6 +19,7 @@ def needed(module: Path, root: Path) -> list[Path]:
     return sorted(files)
 
 
+@cache
 def imported(file: Path, root: Path) -> list[Path]:
     """The modules below `root` that a file imports by name, its own conditional imports included."""
     found = []

@@ -12,9 +12,20 @@ from pathlib import Path
 
 from tools import figures
 from tools.imports import needed
+from tools.notebooks import demo_notebook
+from tools.standalone import pieces
 
 CODE = "catalog/code"  # where the modules lie on the site, below their own paths
+FILES = "catalog/demos"  # each demo as one file, to be run elsewhere
 DRAWING = ("tools/drawing.py", "tools/inert.py")
+RUN = """
+
+if __name__ == "__main__":
+    picture = demo(**{control.name: control.start for control in CONTROLS})
+    print(picture.title)
+    for curve in picture.record("")["curves"]:
+        print(f"{curve['name']}: {[round(value, 4) for value in curve['values'][0]]}")
+"""
 
 
 class Lab:
@@ -45,10 +56,14 @@ class Lab:
         return [file.relative_to(self.root).as_posix() for file in needed(self.modules[method], self.root)]
 
     def published(self) -> Iterator[tuple[str, str]]:
-        """(path below docs, source) of every module that some demo needs, and of the drawing."""
+        """(path below docs, text) of every module that a live run fetches, and of each demo as one file."""
         wanted = {*DRAWING, *(file for method in self.records for file in self.files(method))} if self.records else set()
         for file in sorted(wanted):
             yield f"{CODE}/{file}", (self.root / file).read_text(encoding="utf-8")
+        for method, record in self.records.items():
+            before, own = pieces(self.modules[method], self.root)
+            yield f"{FILES}/{method}.py", before + own + RUN
+            yield f"{FILES}/{method}.ipynb", demo_notebook(record["title"], record["reading"], before, own + RUN)
 
     def of(self, method: str) -> dict | None:
         """What the page of a method shows and hands to the live run."""

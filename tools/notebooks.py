@@ -23,11 +23,18 @@ def notebook(method: Method, code: Implementation, source: str, paper: str | Non
             cells.append(_words(f"words-{number}", words))
         if example:
             cells.append(_code(f"example-{number}", example.strip("\n"), output))
-    metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
-    return json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}, indent=1, ensure_ascii=False) + "\n"
+    return _written(cells)
+
+
+def demo_notebook(title: str, reading: str, before: str, own: str) -> str:
+    """A demo likewise: what it shows, the modules that it uses, and the demo in a cell of its own."""
+    return _written(
+        [
+            _words("about", f"# {title}\n\n{reading}"),
+            _code("modules", before.strip("\n"), None),
+            _code("demo", own.strip("\n"), None),
+        ]
+    )
 
 
 def colab(path: str) -> str | None:
@@ -40,6 +47,17 @@ def colab(path: str) -> str | None:
     return f"https://colab.research.google.com/github/{repository}/blob/{BRANCH}/{path}"
 
 
+def _written(cells: list[dict]) -> str:
+    metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return (
+        json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}, indent=1, ensure_ascii=False)
+        + "\n"
+    )
+
+
 def _words(id: str, text: str) -> dict:
     return {"cell_type": "markdown", "id": id, "metadata": {}, "source": _lines(text)}
 
@@ -49,7 +67,9 @@ def _code(id: str, text: str, output: str | None) -> dict:
     if output and _prints(text):
         outputs = [{"name": "stdout", "output_type": "stream", "text": _lines(output + "\n")}]
     elif output:
-        outputs = [{"data": {"text/plain": _lines(output)}, "execution_count": None, "metadata": {}, "output_type": "execute_result"}]
+        outputs = [
+            {"data": {"text/plain": _lines(output)}, "execution_count": None, "metadata": {}, "output_type": "execute_result"}
+        ]
     return {"cell_type": "code", "execution_count": None, "id": id, "metadata": {}, "outputs": outputs, "source": _lines(text)}
 
 

@@ -63,8 +63,10 @@ class Pages:
             yield path, text
             if path.endswith(".md") and (path.count("/") == 1 or path.endswith("/index.md") or path.startswith("catalog/chapters/")):
                 fixed.append((path, re.search(r"^# (.+)$", text, re.MULTILINE)[1]))
-        for name, data in (("papers", self.paper_data), ("methods", self.method_data), ("search", explorer.search_index(self.catalog, fixed))):
-            yield f"catalog/{name}.json", explorer.dump(data)
+        for kind, (table, words) in (("papers", self.paper_data), ("methods", self.method_data)):
+            yield f"catalog/{kind}.json", explorer.dump(table)
+            yield f"catalog/{kind}-words.json", explorer.dump(words)
+        yield "catalog/search.json", explorer.dump(explorer.search_index(self.catalog, fixed))
 
     def _pages(self) -> Iterator[Page]:
         yield self.home()
@@ -115,7 +117,7 @@ class Pages:
 
     @cached_property
     def bylines(self) -> dict[str, Markup]:
-        return {id: escape.text(f"{_short_authors(p)} · {self.venue_short(p)} {p.year}") for id, p in self.catalog.papers.items()}
+        return {id: escape.text(f"{explorer.short_authors(p)} · {self.venue_short(p)} {p.year}") for id, p in self.catalog.papers.items()}
 
     def venue_short(self, paper: Paper) -> str:
         venue = self.catalog.venues.get(paper.venue)
@@ -234,18 +236,18 @@ class Pages:
         return self.render("home.md.j2", "index.md", counts=counts, chapters=self.chapters)
 
     @cached_property
-    def method_data(self) -> dict:
+    def method_data(self) -> explorer.Table:
         return explorer.methods(self.catalog, self.implementations, self.chapters)
 
     def method_index(self) -> Page:
-        rows = [self._first(self.method_data, row) for row in self.method_data["rows"][: explorer.FIRST]]
+        rows = self._first(self.method_data[0])
         total, ready = len(self.catalog.methods), len(self.implementations)
         return self.render("methods.md.j2", "catalog/methods/index.md", chapters=self.chapters, rows=rows, total=total, ready=ready)
 
     @staticmethod
-    def _first(data: dict, row: list) -> dict:
-        """A row of an explorer as the page shows it before any script runs."""
-        return {"id": row[0], "line": row[2], "tags": explorer.tags(data, row)}
+    def _first(data: dict) -> list[dict]:
+        """The rows of an explorer that the page shows before any script runs."""
+        return [{"id": row[0], "line": row[2], "tags": explorer.tags(data, row)} for row in data["rows"][: explorer.FIRST]]
 
     def chapter_page(self, chapter: dict) -> Page:
         rows = [self._row(id) for id in chapter["methods"]]
@@ -264,7 +266,7 @@ class Pages:
             "output": needs.output,
             "inference": needs.inference if needs.inference not in ("one model", "none") else None,
             "paper": method.introduced_by if paper else None,
-            "paper_label": f"{_short_authors(paper)}, {paper.year}" if paper else None,
+            "paper_label": f"{explorer.short_authors(paper)}, {paper.year}" if paper else None,
         }
 
     def genealogy(self) -> Page:
@@ -383,12 +385,12 @@ class Pages:
     # --- papers, years, venues ---
 
     @cached_property
-    def paper_data(self) -> dict:
+    def paper_data(self) -> explorer.Table:
         return explorer.papers(self.catalog, self.implementations, self.runs)
 
     def paper_index(self) -> Page:
         c = self.catalog
-        rows = [self._first(self.paper_data, row) for row in self.paper_data["rows"][: explorer.FIRST]]
+        rows = self._first(self.paper_data[0])
         years = [(year, len(ids)) for year, ids in self.papers_by_year.items()]
         topics = [(id, len(c.papers_by_taxonomy[id])) for id in c.children.get("", [])]
         return self.render("papers.md.j2", "catalog/papers/index.md", rows=rows, years=years, topics=topics, total=len(c.papers))
@@ -701,13 +703,6 @@ def _two_kinds(marks: Iterable[list[bool]]) -> tuple[int, int]:
 
 def _letters(value: str) -> str:
     return "".join(character for character in value.casefold() if character.isalnum())
-
-
-def _short_authors(paper: Paper) -> str:
-    first, *others = paper.authors
-    if not others:
-        return first
-    return f"{first} and {others[0]}" if len(others) == 1 else f"{first} et al."
 
 
 def _place(catalog: Catalog, kind: str, id: str) -> str:

@@ -113,6 +113,15 @@ class Paper(Record):
     summary: Prose = Field(description="one or two sentences in our own words")
     note: Prose | None = Field(default=None, description="what a reader must know: renamed, withdrawn, disputed")
 
+    @property
+    def first_known(self) -> tuple[int, ...]:
+        """Year and month of the arXiv id, which is that of the first version; without one the year of the venue."""
+        found = re.search(r"(\d\d)(\d\d)", self.arxiv or "")
+        if found is None:
+            return (self.year,)
+        year, month = int(found[1]), int(found[2])
+        return (1900 + year if year > 90 else 2000 + year), month
+
 
 # --- methods ----------------------------------------------------------------------------------------------------
 

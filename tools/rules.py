@@ -323,19 +323,11 @@ def titles(catalog: Catalog) -> Iterator[Problem]:
 def years(catalog: Catalog) -> Iterator[Problem]:
     """No paper was published before its first version was on arXiv."""
     for id, paper in catalog.papers.items():
-        posted, *_ = _first_known(paper)
+        posted, *_ = paper.first_known
         if posted > paper.year:
             source = catalog.source("papers", id)
             what = f"arXiv id {paper.arxiv} is of {posted}, after the year {paper.year}"
             yield Problem(source.path, source.line("arxiv"), what, "correct the year or the arXiv id")
-
-
-def _first_known(paper: Paper) -> tuple[int, ...]:
-    """Year and month of its arXiv id, which is that of the first version; without one the year of its venue."""
-    if paper.arxiv is None:
-        return (paper.year,)
-    year, month = (int(two) for two in re.search(r"(\d\d)(\d\d)", paper.arxiv).groups())
-    return (1900 + year if year > 90 else 2000 + year), month
 
 
 def code_links(catalog: Catalog) -> Iterator[Problem]:
@@ -457,7 +449,7 @@ def descent(catalog: Catalog) -> Iterator[Problem]:
             earlier = catalog.papers.get(other.introduced_by or "") if other else None
             if earlier is None or link.how not in ("builds on", "refines"):
                 continue
-            dates = [_first_known(paper), _first_known(earlier)]
+            dates = [paper.first_known, earlier.first_known]
             own, theirs = (date[: min(map(len, dates))] for date in dates)
             if theirs > own:
                 source = catalog.source("methods", id)

@@ -1,7 +1,7 @@
-"""A method as one file that needs nothing of this project: its module, and from other modules just what it uses.
+"""A module as one file that needs nothing of this project: what it defines, and from other modules just what it uses.
 
-Definitions keep their text and their order; imports of the project are replaced by what they import. The result is what
-the site offers for download, and the first cell of its notebook.
+Definitions keep their text and their order; imports of the project are replaced by what they import. Methods and demos are
+offered for download like this, and their notebooks hold the same text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-PACKAGE = "reference_impls"
+PACKAGES = ("reference_impls", "docs")
 FUTURE = "from __future__ import annotations"
 
 
@@ -32,14 +32,20 @@ class Module:
 
 
 def standalone(path: Path, root: Path) -> str:
-    """The text of one file that defines the method of a module and runs on its own.
+    """The text of one file that defines what a module defines and runs on its own."""
+    return "".join(pieces(path, root))
+
+
+def pieces(path: Path, root: Path) -> tuple[str, str]:
+    """The text of that file in two: what comes from other modules, and what the module itself defines.
 
     Raises:
         ValueError: an import of the project that renames what it imports or takes a whole module.
     """
     main = _module(".".join(path.relative_to(root).with_suffix("").parts), root)
-    needed: dict[str, dict[str, None]] = {}  # module -> names, in the order in which modules are complete
-    _collect(main, list(main.defined), root, needed, {})
+    wanted: dict[str, dict[str, None]] = {}  # module -> names
+    _collect(main, list(main.defined), root, wanted)
+    needed = {name: wanted[name] for name in _in_order(main.name, wanted, root)}
     clashes = _clashes(needed, main.name, root)
     parts, imports = [], {}
     for name, wanted in needed.items():
@@ -53,8 +59,9 @@ def standalone(path: Path, root: Path) -> str:
         reached = {old: clashes[home, old] for old, home in module.taken.items() if (home, old) in clashes}
         title = "" if name == main.name else f"# --- from {name.replace('.', '/')}.py\n\n"
         parts.append(title + _renamed(text, own_clashes | reached))
-    head = f'{_docstring(main)}\n\n{FUTURE}\n\n' + "\n".join(sorted(imports, key=lambda line: (line.startswith("from"), line)))
-    return "\n\n\n".join([head, *parts]) + "\n"
+    head = f"{_docstring(main)}\n\n{FUTURE}\n\n" + "\n".join(sorted(imports, key=lambda line: (line.startswith("from"), line)))
+    *before, own = parts
+    return "\n\n\n".join([head, *before]) + "\n\n\n", own + "\n"
 
 
 @cache
@@ -68,7 +75,9 @@ def _module(name: str, root: Path) -> Module:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             module.defined[node.name] = node
         elif isinstance(node, ast.Assign):
-            module.defined |= {found.id: node for target in node.targets for found in ast.walk(target) if isinstance(found, ast.Name)}
+            module.defined |= {
+                found.id: node for target in node.targets for found in ast.walk(target) if isinstance(found, ast.Name)
+            }
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             module.defined[node.target.id] = node
     for node in ast.walk(module.tree):
@@ -76,7 +85,7 @@ def _module(name: str, root: Path) -> Module:
             continue
         origin = _origin(node, package)
         for alias in node.names:
-            if origin.split(".")[0] == PACKAGE:
+            if origin.split(".")[0] in PACKAGES:
                 if isinstance(node, ast.Import) or alias.asname:
                     raise ValueError(f"{name} imports {ast.unparse(node)!r}; import names of the project one by one, as they are")
                 module.taken[alias.name] = origin
@@ -96,22 +105,36 @@ def _origin(node: ast.Import | ast.ImportFrom, package: str) -> str:
     return ".".join([*base, *([node.module] if node.module else [])])
 
 
-def _collect(module: Module, names: list[str], root: Path, needed: dict, doing: dict) -> None:
-    """Add names of a module and everything that they use; a module stands after those it takes from."""
-    wanted = doing.setdefault(module.name, {})
-    waiting = [name for name in names if name not in wanted]
+def _collect(module: Module, names: list[str], root: Path, wanted: dict[str, dict[str, None]]) -> None:
+    """Mark names of a module and everything that they use."""
+    marked = wanted.setdefault(module.name, {})
+    waiting = list(names)
     while waiting:
         name = waiting.pop(0)
-        if name in wanted:
+        if name in marked:
             continue
-        wanted[name] = None
+        marked[name] = None
         for used in _names(module.defined[name]):
             if used in module.defined:
                 waiting.append(used)
             elif used in module.taken:
-                _collect(*_home(module.taken[used], used, root), root, needed, doing)
-    needed.pop(module.name, None)
-    needed[module.name] = wanted
+                _collect(*_home(module.taken[used], used, root), root, wanted)
+
+
+def _in_order(name: str, wanted: dict[str, dict[str, None]], root: Path) -> list[str]:
+    """The marked modules, each after those that it takes from."""
+    seen: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name not in seen:
+            seen.add(name)
+            for other in _module(name, root).taken.values():
+                visit(other)
+            order.append(name)
+
+    order: list[str] = []
+    visit(name)
+    return [name for name in order if name in wanted]
 
 
 def _home(origin: str, name: str, root: Path) -> tuple[Module, list[str]]:
@@ -144,7 +167,7 @@ def _text(module: Module, node: ast.stmt) -> str:
     first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
     while first > 1 and lines[first - 2].startswith("#"):
         first -= 1
-    inner = {line for n in ast.walk(node) if isinstance(n, ast.ImportFrom) and _origin(n, module.name.rpartition(".")[0]).startswith(PACKAGE)
+    inner = {line for n in ast.walk(node) if isinstance(n, ast.ImportFrom) and _origin(n, module.name.rpartition(".")[0]).startswith(PACKAGES)
              for line in range(n.lineno, n.end_lineno + 1)}  # fmt: skip
     return "\n".join(lines[number - 1] for number in range(first, node.end_lineno + 1) if number not in inner)
 

@@ -1,17 +1,17 @@
 """Tiny problems for the demos, small enough to train in a reader's browser.
 
-    base, models = task_vectors(seed)                     # three sparse updates of one vector, as state dicts
-    network = mlp(2, 16, 2)                               # an nn.Sequential with tanh between its linear layers
-    task = moons(seed), blobs(seed), clusters(task)       # (inputs (n, 2), targets (n,))
-    theta = trained(network, task, seed)                  # a state dict, from its own random start
-    theta = trained(network, task, start=other)           # fine-tuned from another
-    accuracy(network, theta, task), loss(network, theta, task)
+base, models = task_vectors(seed)                     # three sparse updates of one vector, as state dicts
+network = mlp(2, 16, 2)                               # an nn.Sequential with tanh between its linear layers
+task = moons(seed), blobs(seed), clusters(task)       # (inputs (n, 2), targets (n,))
+theta = trained(network, task, seed)                  # a state dict, from its own random start
+theta = trained(network, task, start=other)           # fine-tuned from another
+accuracy(network, theta, task), loss(network, theta, task)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -141,6 +141,28 @@ def trained(
         sum(loss(network, theta, one) for one in tasks).backward()
         optimizer.step()
     return {key: tensor.detach() for key, tensor in theta.items()}
+
+
+def staged(*widths: int, seed: int = 5) -> nn.Sequential:
+    """An `mlp` with drawn weights as a Sequential of stages: each hidden layer with its tanh, then the head."""
+    network = mlp(*widths)
+    network.load_state_dict(drawn(network, seed))
+    layers = list(network)
+    hidden_stages = [nn.Sequential(*layers[i : i + 2]) for i in range(0, len(layers) - 1, 2)]
+    return nn.Sequential(*hidden_stages, layers[-1])
+
+
+def teacher(task: Task, seed: int = 0, widths: Sequence[int] = (2, 8, 2)) -> nn.Sequential:
+    """A staged network trained on a task."""
+    network = staged(*widths)
+    network.load_state_dict(trained(network, task, seed))
+    return network
+
+
+def loss_of(network: Callable[[Tensor], Tensor], task: Task) -> Tensor:
+    """The loss of a network with the weights that it has."""
+    with torch.no_grad():
+        return nn.functional.cross_entropy(network(task[0]), task[1])
 
 
 def logits(network: nn.Module, theta: StateDict, inputs: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ def cma_es(
         values, axes = torch.linalg.eigh(C)
         roots = values.clamp(min=1e-20).sqrt()
         z = torch.randn(size, d, generator=generator, dtype=torch.float64)
-        points = box(m + sigma * (z * roots) @ axes.T)
+        points = box(m + sigma * (z @ axes * roots) @ axes.T)  # by the symmetric root, the same for every choice of axes
         results = torch.tensor([float(objective(x)) for x in points], dtype=torch.float64)
         order = results.argsort(stable=True)
         if results[order[0]] < best_value:

@@ -65,7 +65,7 @@ class Reader(HTMLParser):
 
 def shown(value: str) -> str:
     """What a reader should see: the text itself, runs of space and invisible characters as one space."""
-    return " ".join("".join(" " if ord(c) in escape._INVISIBLE else c for c in value).split())
+    return " ".join("".join(" " if ord(c) in escape.INVISIBLE else c for c in value).split())
 
 
 def check(context: str, value: str) -> None:
@@ -99,7 +99,7 @@ def test_any_text_is_shown_as_itself_wherever_a_template_puts_it(value):
 @given(st.text(alphabet=st.one_of(st.sampled_from(ACTIVE), st.characters(codec="utf-8")), max_size=80))
 @settings(max_examples=150, deadline=None)
 def test_bibtex_keeps_its_lines_and_characters(value):
-    kept = "".join(c for c in value.replace("\r", "") if c == "\n" or ord(c) not in escape._INVISIBLE or c == "\t").expandtabs(1)
+    kept = "".join(c for c in value.replace("\r", "") if c == "\n" or ord(c) not in escape.INVISIBLE or c == "\t").expandtabs(1)
     page = MARKDOWN.reset().convert(f'<div class="x"><pre><code>|{escape.block(value)}|</code></pre></div>')
     assert Reader(page).text["code"].replace("    ", " ") == f"|{kept}|".replace("    ", " ")
 

@@ -12,7 +12,7 @@ from tools.pages import Pages
 from tools.site import write
 
 TITLED = re.compile(r"catalog/(?:papers|methods|reading_lists)/(?:hostile2024p|hostile_|list-)(\d+)/")
-OURS = ("assets/javascripts/", "assets/katex/", "assets/minisearch/")
+OURS = ("assets/javascripts/", "assets/katex/", "assets/lab/", "assets/minisearch/")
 
 
 @pytest.fixture(scope="session")

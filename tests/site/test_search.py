@@ -49,6 +49,7 @@ KNOWN = {
     "2203.05482": "papers/wortsman2022soups",
     # other pages
     "notation": "guide/notation",
+    "loss barrier": "guide/notation",
     "mergekit": "codebases/mergekit",
 }
 

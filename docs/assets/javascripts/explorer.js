@@ -5,7 +5,7 @@
   const part = (name) => root.querySelector(`.explorer__${name}`);
   const [form, status, more, list] = [part("form"), part("status"), part("more"), document.createElement("ul")];
   const STEP = 50; // rows shown at once
-  let facets, rows, index, found, shown;
+  let facets, rows, index, indexing, found, shown, typing;
 
   const make = (tag, properties, ...children) => {
     const element = Object.assign(document.createElement(tag), properties);
@@ -15,7 +15,7 @@
 
   // --- the form ---
 
-  const choice = (facet, value, name = facet.id) => {
+  const choice = (facet, value) => {
     const depth = facet.kind === "tree" ? value[0].split("/").length - 1 : 0;
     value.label = "\u2003".repeat(depth) + value[1]; // options cannot be styled, so depth is a wide space
     const option = make("option", { value: value[0] });
@@ -23,8 +23,8 @@
     return option;
   };
 
-  const select = (facet, name, label, any) =>
-    make("label", {}, label, make("select", { name }, make("option", { value: "", textContent: any }), ...facet.values.map((v) => choice(facet, v))));
+  const select = (facet, name, label) =>
+    make("label", {}, label, make("select", { name }, make("option", { value: "", textContent: "any" }), ...facet.values.map((v) => choice(facet, v))));
 
   const radios = (facet) => {
     const button = (value, label, count) =>
@@ -34,20 +34,19 @@
   };
 
   const control = (facet) => {
-    if (facet.kind === "range") return [select(facet, "from", `${facet.name} from`, "any"), select(facet, "to", `${facet.name} to`, "any")];
-    return [facet.values.length > 4 ? select(facet, facet.id, facet.name, "any") : radios(facet)];
+    if (facet.kind === "range") return [select(facet, "from", `${facet.name} from`), select(facet, "to", `${facet.name} to`)];
+    return [facet.values.length > 4 ? select(facet, facet.id, facet.name) : radios(facet)];
   };
 
   // --- what is asked for, and what answers it ---
 
   const asked = () => [...new FormData(form)].filter(([, value]) => value.trim());
 
-  /** Facet -> the numbers of the values that satisfy it, for the facets that are set. */
+  /** For every facet that is set, whether the value of a number satisfies it. */
   const wanted = (query) =>
     facets.map((facet) => {
-      const place = (name) => facet.values.findIndex((value) => value[0] === query.get(name));
-      if (facet.kind !== "range") return query.has(facet.id) ? (n) => n === place(facet.id) : null;
-      const [from, to] = [place("from"), place("to")];
+      const [at, from, to] = [facet.id, "from", "to"].map((name) => facet.values.findIndex((value) => value[0] === query.get(name)));
+      if (facet.kind !== "range") return at < 0 ? null : (n) => n === at;
       return from < 0 && to < 0 ? null : (n) => n >= from && (to < 0 || n <= to);
     });
 
@@ -89,7 +88,29 @@
     more.hidden = shown >= found.length;
   };
 
-  const show = () => {
+  const load = async (file) => {
+    const response = await fetch(`../${root.dataset.kind}${file}.json`);
+    if (!response.ok) throw new Error(response.statusText);
+    return response.json();
+  };
+
+  const failed = () => (status.textContent = "This could not be loaded. Try again, or browse by the links above.");
+
+  /** The index of words, made when the first word is about to be typed. */
+  const prepare = async () => {
+    const words = await load("-words");
+    index = new MiniSearch({ fields: ["title", "line", "more", "labels"] });
+    index.addAll(rows.map(({ row, number, values }) => {
+      const labels = values.flatMap((chosen, f) => (facets[f].values.length > 4 ? chosen.map((n) => facets[f].values[n][1]) : [])).join(" ");
+      return { id: number, title: row[1], line: row[2], more: words[number], labels };
+    }));
+  };
+  const prepared = () => (indexing ??= prepare().catch(() => ((indexing = null), failed())));
+
+  const show = async () => {
+    const waiting = () => form.elements.text.value.trim() && !index;
+    if (waiting()) await prepared();
+    if (waiting()) return;
     const counts = filter();
     facets.forEach((facet, f) =>
       facet.values.forEach((value, n) => {
@@ -114,9 +135,8 @@
     if (address !== location.pathname + location.search) history[how](null, "", address);
   };
 
-  const change = (how) => (show(), remember(how));
-
   const recall = () => {
+    clearTimeout(typing);
     form.reset();
     for (const [name, value] of new URLSearchParams(location.search)) {
       const field = form.elements.namedItem(name);
@@ -129,7 +149,7 @@
   const start = (data) => {
     facets = data.facets;
     rows = data.rows.map((row, number) => {
-      const numbers = row.slice(4).map((value) => [value].flat());
+      const numbers = row.slice(3).map((value) => [value].flat());
       const tags = numbers.flatMap((chosen, f) => chosen.map((n) => facets[f].values[n][2])).filter(Boolean);
       return { row, number, tags, values: numbers };
     });
@@ -139,29 +159,26 @@
       const above = facet.values.map(([id]) => id.split("/").map((_, depth, parts) => places.get(parts.slice(0, depth + 1).join("/"))));
       for (const row of rows) row.values[f] = [...new Set(row.values[f].flatMap((n) => above[n]))];
     });
-    index = new MiniSearch({ fields: ["title", "line", "more", "labels"] });
-    index.addAll(rows.map(({ row, number, values }) => {
-      const labels = values.flatMap((chosen, f) => (facets[f].values.length > 4 ? chosen.map((n) => facets[f].values[n][1]) : [])).join(" ");
-      return { id: number, title: row[1], line: row[2], more: row[3], labels };
-    }));
     part("facets").replaceChildren(...facets.flatMap(control));
     root.querySelector(".rows").replaceChildren(list);
     recall();
-    let typing;
+    form.elements.text.addEventListener("focus", prepared);
     form.addEventListener("input", (event) => {
       clearTimeout(typing);
-      if (event.target.name !== "text") change("pushState");
-      else typing = setTimeout(change, 80, "replaceState"); // one entry in the history for all that is typed
+      show();
+      if (event.target.name !== "text") remember("pushState");
+      else typing = setTimeout(remember, 200, "replaceState"); // no entry in the history for every letter
     });
-    part("clear").addEventListener("click", () => (form.reset(), change("pushState")));
+    part("clear").addEventListener("click", () => {
+      form.reset();
+      show();
+      remember("pushState");
+    });
     form.addEventListener("submit", (event) => event.preventDefault());
     more.addEventListener("click", showMore);
     addEventListener("popstate", () => root.isConnected && recall());
   };
 
   if (matchMedia("(max-width: 59.9em)").matches) root.querySelector("details").open = false;
-  fetch(root.dataset.source)
-    .then((response) => (response.ok ? response.json() : Promise.reject(response.statusText)))
-    .then(start)
-    .catch(() => (status.textContent = "The filters could not be loaded. Reload the page, or browse by the links above."));
+  load("").then(start).catch(failed);
 }

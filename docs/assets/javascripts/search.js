@@ -1,6 +1,5 @@
 // Answers the theme's search box from a worker: its four messages, our own index (catalog/search.json) and MiniSearch.
 // The theme sends the pages written by hand with the first message and puts titles and texts into the page as HTML: all is escaped here.
-importScripts("../minisearch/minisearch.min.js");
 {
   const [SETUP, READY, QUERY, RESULT] = [0, 1, 2, 3];
   const MOST = 40; // results
@@ -23,6 +22,7 @@ importScripts("../minisearch/minisearch.min.js");
     [title, ...names].flatMap((name) => [name, name.split(":")[0], name.split(" (")[0], ...(name.match(/(?<=\()[^()]+(?=\))/g) ?? [])]).map(plain);
 
   const load = async () => {
+    importScripts("../minisearch/minisearch.min.js");
     const response = await fetch("../../catalog/search.json");
     const { kinds, docs } = await response.json();
     const all = docs.map(([kind, location, title, names, people, text]) => ({ kind, location, title, names, people, text }));
@@ -46,20 +46,27 @@ importScripts("../minisearch/minisearch.min.js");
     const named = called.get(plain(query)) ?? [];
     const rank = (hit) => (named.includes(hit.id) ? all[hit.id].kind : kinds.length);
     hits = hits.sort((a, b) => rank(a) - rank(b) || b.score - a.score).slice(0, MOST);
-    const groups = new Map(); // a page and its sections are one result
+    const groups = new Map(); // a page by hand and those of its sections that were found are one result
     hits.forEach(({ id, queryTerms }, place) => {
-      const doc = all[id];
       const words = [...new Set(queryTerms)].filter((word) => word.length > 1);
-      const item = { location: doc.location, title: marked(doc.title, words), text: marked(about(doc, kinds, words), words) };
-      const page = doc.kind === kinds.length - 1 ? doc.location.split("#")[0] : doc.location;
       const terms = Object.fromEntries(words.map((word) => [word, true]));
-      groups.set(page, [...(groups.get(page) ?? []), { ...item, terms, score: MOST - place }]);
+      const item = (doc) => {
+        const text = `<p>${marked(about(doc, kinds, words), words)}</p>`;
+        return { location: doc.location, title: marked(doc.title, words), text, terms, score: MOST - place };
+      };
+      const doc = all[id];
+      const page = (doc.kind === kinds.length - 1 && all.find(({ location }) => location === doc.location.split("#")[0])) || doc;
+      if (!groups.has(page)) groups.set(page, [item(page)]);
+      if (page !== doc) groups.get(page).push(item(doc));
     });
     return [...groups.values()];
   };
 
-  const clip = (text, from, length) => {
-    const end = text.length > from + length ? text.lastIndexOf(" ", from + length) : text.length;
+  /** Part of a text, from word to word. */
+  const clip = (text, near, length) => {
+    const from = near && text.indexOf(" ", near) + 1;
+    const space = text.lastIndexOf(" ", from + length);
+    const end = text.length <= from + length ? text.length : space > from ? space : from + length;
     return `${from ? "… " : ""}${text.slice(from, end)}${end < text.length ? " …" : ""}`;
   };
 

@@ -135,7 +135,7 @@ class FusionLab extends HTMLElement {
       worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
       worker.postMessage({ type: "start", root: ROOT.href, runtime: this.runtime, files });
       this.watch();
-    }
+    } else if (started) this.status.textContent = "Running …";
     worker.onmessage = ({ data }) => this[data.type]?.(data);
     worker.onerror = (event) => this.failed({ text: event.message || "its script could not be loaded" });
     const own = worker;

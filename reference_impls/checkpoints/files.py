@@ -118,7 +118,7 @@ class Checkpoint(Mapping[str, Entry]):
                     entries[key] = entry
             if index is not None:
                 entries = _as_indexed(entries, folder, index)
-            config = read_json(folder / "config.json") if path.is_dir() and (folder / "config.json").exists() else None
+            config = read_json(folder / "config.json") if path.is_dir() and "config.json" in os.listdir(path) else None
         except BaseException:
             _close(list(files.values()))
             raise
@@ -228,14 +228,14 @@ def parse_header(header: bytes, size: int, file: Path) -> tuple[dict[str, Entry]
 
 
 def read_json(file: Path, limit: int = MAX_JSON) -> dict[str, Any]:
-    """Return the JSON object in a file, of at most `limit` bytes.
+    """Return the JSON object in a file of a checkpoint's folder, of at most `limit` bytes.
 
     Raises:
         CheckpointError: too long, no JSON, no object, or a key twice in one object.
     """
     try:
-        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:  # of a pipe, there is nothing to wait for
-            text = stream.read(limit + 1) or b""
+        with open(_open_inside(file, file.parent), "rb") as stream:
+            text = stream.read(limit + 1)
     except OSError as error:
         raise CheckpointError(f"{file}: can't be read ({error.strerror})") from None
     if len(text) > limit:
@@ -312,8 +312,8 @@ def _find(path: Path) -> tuple[Path, list[str], dict[str, str] | None]:
 
 def _open_inside(file: Path, folder: Path | None) -> int:
     """Open a regular file, which must not lead out of `folder`; return its descriptor."""
-    if folder is not None and not file.resolve().is_relative_to(folder.resolve()):
-        raise CheckpointError(f"{file}: leads out of its folder, to {file.resolve()}; copy the folder with links followed (cp -rL)")
+    if folder is not None and not (place := Path(os.path.realpath(file))).is_relative_to(os.path.realpath(folder)):
+        raise CheckpointError(f"{file}: leads out of its folder, to {place}; copy the folder with links followed (cp -rL)")
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a pipe, there is nothing to wait for
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -1,10 +1,10 @@
 """An output folder that nobody ever finds half written.
 
-All dtypes and shapes are known before the first number is, so the headers of the files are written first and every block of every
-tensor then goes to its place, in any order and from any thread. The folder is built beside its final name, under a hidden one; when
-everything is in it and on the disk, it takes its name by a rename, which either happens or doesn't. A process that is killed, a
-full disk or a closed laptop leave the hidden folder behind, with a journal of the tensors that are safely on the disk; a run with
-`resume` goes on after the last of them.
+All dtypes and shapes are known before the first number is, so the headers of the files are written first and every block of
+every tensor then goes to its place, in any order and from any thread. The folder is built beside its final name, under a hidden
+one; when everything is in it and on the disk, it takes its name by a rename, which either happens or doesn't. A process that is
+killed or a full disk leave the hidden folder behind, with a journal of the tensors that are safely on the disk; a run with
+`resume` computes the others.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Tensors = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of the output: its name, its header with the eight bytes before it, where its tensors begin, and its size in bytes."""
+    """One file of the output: its name, its header with the eight bytes before it, where each tensor begins, and its size."""
 
     name: str
     header: bytes
@@ -147,7 +147,8 @@ class Output:
         dtype, shape = self.tensors[name]
         number, place = self._place[name]
         if block.dtype != dtype or not 0 <= start <= start + block.numel() <= math.prod(shape):
-            raise ValueError(f"{block.numel()} entries of {block.dtype} from {start} on don't fit {name!r}, {tuple(shape)} of {dtype}")
+            what = f"{block.numel()} entries of {block.dtype} from {start} on"
+            raise ValueError(f"{what} don't fit {name!r}, {tuple(shape)} of {dtype}")
         flat = block.detach().cpu().contiguous().reshape(-1)
         _write_all(self._files[number], memoryview(flat.view(torch.uint8).numpy()), place + start * dtype.itemsize)
 
@@ -253,7 +254,8 @@ class Output:
         needed = sum(shard.size for shard in self.shards) - sum(f.stat().st_blocks * 512 for f in there if f.exists())
         free = shutil.disk_usage(self.folder).free
         if needed > free:
-            raise OSError(errno.ENOSPC, f"the output needs {needed / 1e9:.2f} GB more, and {free / 1e9:.2f} GB are free", str(self.path))
+            amounts = f"needs {needed / 1e9:.3f} GB more, {free / 1e9:.3f} GB are free"
+            raise OSError(errno.ENOSPC, f"No space left for the output: {amounts}", str(self.path))
 
     def _record(self) -> None:
         """In a thread of its own: bring finished tensors to the disk, then their names into the journal."""

@@ -35,12 +35,12 @@ MODEL = {
     )
 }
 TENSORS = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in MODEL.items()}
-FILES = {"config.json": b'{"model_type": "toy"}', "README.md": "# Toy\n".encode()}
+FILES = {"config.json": b'{"model_type": "toy"}', "README.md": b"# Toy\n"}
 
 
 def write(path: Path, pause: float = 0.0, tensors: dict | None = None, **options) -> None:
     """Write the model in blocks of 100 entries, in another order than that of the file."""
-    with Output(path, TENSORS, identity="toy", **{"shard_size": 4000} | options) as output:
+    with Output(path, TENSORS, **{"identity": "toy", "shard_size": 4000} | options) as output:
         for name, tensor in reversed((tensors or MODEL).items()):
             if name in output.done:
                 continue
@@ -145,12 +145,12 @@ def test_an_empty_folder_gives_way_and_a_file_does_not(tmp_path: Path, whole: di
 # --- stopped on the way -------------------------------------------------------------------------------------------
 
 
-def forked(action: Callable[[], None]) -> int:
+def forked(action: Callable[..., None], *args: object, **options: object) -> int:
     """Run in a child process, which costs no import; return its process id."""
     child = os.fork()
     if child == 0:
         try:
-            action()
+            action(*args, **options)
         finally:
             os._exit(0)
     return child
@@ -164,7 +164,7 @@ def test_killed_at_fifty_random_points_it_leaves_nothing_or_all_and_can_go_on(tm
     seen = set()
     for point in range(50):
         path = tmp_path / f"out{point}"
-        child = forked(lambda: write(path, pause=0.0005))
+        child = forked(write, path, pause=0.0005)
         time.sleep(random.Random(point).uniform(0, 1.1 * duration))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -183,7 +183,7 @@ def test_killed_again_and_again_it_still_arrives(tmp_path: Path, whole: dict, mo
     monkeypatch.setattr(writing, "SYNC_EVERY", 0.002)
     path = tmp_path / "out"
     for attempt in range(100):
-        child = forked(lambda: write(path, pause=0.001, resume=True))
+        child = forked(write, path, pause=0.001, resume=True)
         time.sleep(0.02 + 0.005 * attempt)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -194,23 +194,24 @@ def test_killed_again_and_again_it_still_arrives(tmp_path: Path, whole: dict, mo
     assert content(path) == whole
 
 
+def killed_at(where: object, function: str, path: Path) -> None:
+    """Replace the output at `path` and be killed on reaching a function."""
+
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(where, function, die)
+    write(path, force=True)
+
+
 def test_killed_while_an_old_output_is_replaced_it_leaves_the_old_or_the_new(tmp_path: Path, whole: dict) -> None:
-    for point in ("_exchange", "_tidy"):
-        path = tmp_path / point
+    for where, function, left in ((writing, "_exchange", {"old": b"old"}), (Output, "_tidy", whole)):
+        path = tmp_path / function
         path.mkdir()
         (path / "old").write_text("old")
-
-        def die(*_: object) -> None:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        def killed() -> None:
-            setattr(writing if point == "_exchange" else Output, point, die)
-            write(path, force=True)
-
-        os.waitpid(forked(killed), 0)
-        there = {name: data for name, data in content(path).items() if name != JOURNAL}
-        assert there == ({"old": b"old"} if point == "_exchange" else whole)
-        write(path, force=point == "_exchange", resume=True)
+        os.waitpid(forked(killed_at, where, function, path), 0)
+        assert {name: data for name, data in content(path).items() if name != JOURNAL} == left
+        write(path, force=function == "_exchange", resume=True)
         assert content(path) == whole and not hidden(path).exists()
 
 
@@ -245,8 +246,8 @@ def test_an_interrupted_run_is_not_begun_anew_unasked(tmp_path: Path, whole: dic
 def test_another_recipe_or_a_damaged_file_is_not_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "out"
     interrupted(path)
-    with pytest.raises(CheckpointError, match="other inputs, another recipe"), Output(path, TENSORS, identity="other", resume=True):
-        pass
+    with pytest.raises(CheckpointError, match="other inputs, another recipe"):
+        write(path, resume=True, identity="other")
     with pytest.raises(CheckpointError, match="other inputs, another recipe"):
         write(path, resume=True, shard_size=5000)
     shard = min(hidden(path).glob("*.safetensors"))

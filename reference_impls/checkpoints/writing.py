@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from reference_impls.checkpoints.errors import CheckpointError
-from reference_impls.checkpoints.files import DTYPES
+from reference_impls.checkpoints.header import DTYPES
 
 SHARD_SIZE = 5_000_000_000  # bytes in one file
 JOURNAL = ".journal"

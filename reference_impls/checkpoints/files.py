@@ -165,6 +165,11 @@ def read_json(file: Path, limit: int = MAX_JSON) -> dict[str, Any]:
     Raises:
         CheckpointError: too long, no JSON, no object, or a key twice in one object.
     """
+    return parse_json(read_bytes(file, limit), file)
+
+
+def read_bytes(file: Path, limit: int = MAX_JSON) -> bytes:
+    """Return what a file of a checkpoint's folder holds, at most `limit` bytes."""
     try:
         with open(_open_inside(file, file.parent), "rb") as stream:
             text = stream.read(limit + 1)
@@ -172,7 +177,7 @@ def read_json(file: Path, limit: int = MAX_JSON) -> dict[str, Any]:
         raise CheckpointError(f"{file}: can't be read ({error.strerror})") from None
     if len(text) > limit:
         raise CheckpointError(f"{file}: is longer than {limit} bytes")
-    return parse_json(text, file)
+    return text
 
 
 def parse_json(text: bytes, file: Path) -> dict[str, Any]:

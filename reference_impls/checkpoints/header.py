@@ -1,8 +1,8 @@
 """The header of a safetensors file, checked claim by claim.
 
 A file is eight bytes (the length of the header), the header (JSON: name -> dtype, shape, place) and the tensors' bytes. Whatever
-the header says is checked before memory is taken for it: each tensor lies inside the file, its length is that of its shape and dtype,
-and together they fill the file without gap or overlap, as the format demands. The functions here take bytes, not files.
+the header says is checked before memory is taken for it: each tensor lies inside the file, its length is that of its shape and
+dtype, and together they fill the file without gap or overlap, as the format demands. The functions here take bytes, not files.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def _entry(name: str, text: bytes, data: int, size: int, file: Path) -> Entry:
 
 
 def _sizes(value: object) -> bool:
-    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
 
 
 def _check_layout(entries: Iterable[Entry], place: int, size: int, file: Path) -> None:

@@ -29,6 +29,7 @@ from reference_impls.checkpoints.errors import CheckpointError
 from reference_impls.checkpoints.header import DTYPES
 
 SHARD_SIZE = 5_000_000_000  # bytes in one file
+COPY = 1 << 20  # bytes at a time
 JOURNAL = ".journal"
 SYNC_EVERY = 1.0  # seconds between two entries in the journal
 
@@ -47,7 +48,7 @@ class Shard:
     size: int
 
 
-def layout(tensors: Tensors, shard_size: int = SHARD_SIZE) -> list[Shard]:
+def layout(tensors: Tensors, shard_size: int = SHARD_SIZE, stem: str = "model") -> list[Shard]:
     """Spread tensors over files in the order given, each as full as `shard_size` bytes of tensors allow.
 
     Example:
@@ -65,8 +66,8 @@ def layout(tensors: Tensors, shard_size: int = SHARD_SIZE) -> list[Shard]:
         groups[-1].append(name)
         filled += size
     if len(groups) == 1:
-        return [_shard("model.safetensors", groups[0], tensors)]
-    return [_shard(f"model-{i:05}-of-{len(groups):05}.safetensors", names, tensors) for i, names in enumerate(groups, 1)]
+        return [_shard(f"{stem}.safetensors", groups[0], tensors)]
+    return [_shard(f"{stem}-{i:05}-of-{len(groups):05}.safetensors", names, tensors) for i, names in enumerate(groups, 1)]
 
 
 def _shard(file: str, names: list[str], tensors: Tensors) -> Shard:
@@ -98,6 +99,7 @@ class Output:
         *,
         identity: str = "",
         shard_size: int = SHARD_SIZE,
+        stem: str = "model",
         force: bool = False,
         resume: bool = False,
     ) -> None:
@@ -108,6 +110,7 @@ class Output:
             tensors: dtype and shape of every tensor, in the order of the files.
             identity: stands for all that decides the content; only a run with the same one may go on with an interrupted run.
             shard_size: most bytes of tensors in one file.
+            stem: how the files' names begin; those of an adapter begin otherwise than a model's.
             force: replace what is at `path`, once the new one is complete; forget an interrupted run.
             resume: go on with an interrupted run, if there is one.
 
@@ -117,7 +120,8 @@ class Output:
         """
         self.path = Path(os.path.abspath(path))
         self.tensors = dict(tensors)
-        self.shards = layout(tensors, shard_size)
+        self.shards = layout(tensors, shard_size, stem)
+        self._stem = stem
         self.folder = self.path.with_name(f".{self.path.name}.partial")
         self._place = {name: (number, start) for number, shard in enumerate(self.shards) for name, start in shard.starts.items()}
         identified = {"identity": identity, "files": {shard.name: shard.size for shard in self.shards}}
@@ -156,6 +160,15 @@ class Output:
         """Say that all of a tensor has been written. It enters the journal when it is on the disk."""
         self._check()
         self._queue.put(name)
+
+    def copy(self, source: str, name: str) -> None:
+        """Write a tensor that is tied to another, which is complete: the same bytes."""
+        size = math.prod(self.tensors[name][1]) * self.tensors[name][0].itemsize
+        (read_from, start), (write_to, place) = self._place[source], self._place[name]
+        for offset in range(0, size, COPY):
+            block = os.pread(self._files[read_from], min(COPY, size - offset), start + offset)
+            _write_all(self._files[write_to], memoryview(block), place + offset)
+        self.finish(name)
 
     def publish(self, files: Mapping[str, bytes | Path] | None = None) -> None:
         """Add the other files (their content, or a file to copy), bring everything to the disk and give the folder its name."""
@@ -294,7 +307,7 @@ class Output:
         files = {name: shard.name for shard in self.shards for name in shard.starts}
         size = sum(math.prod(shape) * dtype.itemsize for dtype, shape in self.tensors.values())
         index = {"metadata": {"total_size": size}, "weight_map": {name: files[name] for name in self.tensors}}
-        return {"model.safetensors.index.json": json.dumps(index, indent=2, ensure_ascii=False).encode() + b"\n"}
+        return {f"{self._stem}.safetensors.index.json": json.dumps(index, indent=2, ensure_ascii=False).encode() + b"\n"}
 
     def _rename(self) -> None:
         """Give the folder its name. What was there before goes, in the same step where the system can exchange two names."""

@@ -247,10 +247,17 @@ def _find(path: Path) -> tuple[Path, list[str], dict[str, str] | None]:
     raise CheckpointError(f"{path / pickled}: {CONVERT}" if pickled else f"{path}: holds no .safetensors file")
 
 
+def check_inside(file: Path, folder: Path) -> None:
+    """Refuse a file that is a link out of its folder."""
+    place = Path(os.path.realpath(file))
+    if not place.is_relative_to(os.path.realpath(folder)):
+        raise CheckpointError(f"{file}: leads out of its folder, to {place}; copy the folder with links followed (cp -rL)")
+
+
 def _open_inside(file: Path, folder: Path | None) -> int:
     """Open a regular file, which must not lead out of `folder`; return its descriptor."""
-    if folder is not None and not (place := Path(os.path.realpath(file))).is_relative_to(os.path.realpath(folder)):
-        raise CheckpointError(f"{file}: leads out of its folder, to {place}; copy the folder with links followed (cp -rL)")
+    if folder is not None:
+        check_inside(file, folder)
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a pipe, there is nothing to wait for
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -123,7 +123,7 @@ def randomized_svd(
     $$
 
     The columns of $M\, \Omega$, with $\Omega \in \mathbb{R}^{n \times (r + p)}$ random, span nearly the space of the largest
-    singular vectors, and each further round with $M M^\top$ brings them closer. A matrix of rank $r + p$ or less is found exactly.
+    singular vectors, and each further round with $M M^\top$ brings them closer. A rank of $r + p$ or less is found exactly.
 
     Args:
         matrix: (m, n).

@@ -262,8 +262,9 @@ class Adapted(Checkpoint):
         return shape != (m, n) or (m == n and (layer.embedding or bool(adapter.config.get("fan_in_fan_out"))))
 
     def _replace(self, adapter: Adapter, name: str, own: str) -> None:
-        if name in self._whole:
-            raise CheckpointError(f"{adapter.path}: replaces {quoted(name)}, as another adapter does; only one of them can")
+        checkpoint, other = self._whole.get(name, (adapter.checkpoint, own))
+        if not torch.equal(adapter.checkpoint.tensor(own), checkpoint.tensor(other)):
+            raise CheckpointError(f"{adapter.path}: replaces {quoted(name)} otherwise than another adapter; only one of them can")
         if name not in self._base or self._base[name].shape != adapter.checkpoint[own].shape:
             there = list(self._base[name].shape) if name in self._base else "none"
             raise CheckpointError(

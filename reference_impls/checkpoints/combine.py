@@ -58,7 +58,7 @@ def combine(
         adapters: trained on one base.
         how: one of `WAYS`.
         weights: w, one an adapter. Default None: 1/n each.
-        rank: of the result of the ways that end in svd. Default None: the largest among the adapters.
+        rank: of the result of the ways that end in svd. Default None: the largest among the adapters, module by module.
         density: fraction of the entries kept, in (0, 1], where entries are dropped.
         seed: of the masks of dare; a module's masks depend on it and on the module's name.
         threads: modules worked on at once. Default None: one a core.
@@ -151,9 +151,10 @@ def check(adapters: Sequence[Adapter], how: str, weights: Sequence[float] | None
         raise CheckpointError(f"density is {density}, but {how} drops nothing; use magnitude_prune, ties or dare_linear")
     sizes: dict[str, tuple] = {}
     for adapter in adapters:
-        if adapter.whole:
-            name = next(iter(adapter.whole))
-            raise CheckpointError(f"{adapter.path}: holds {quoted(name)} whole, which can't be combined; merge it into its base")
+        for name, own in adapter.whole.items():  # PEFT saves embeddings whole, changed or not
+            others = [other.checkpoint.tensor(other.whole[name]) for other in adapters if name in other.whole]
+            if len(others) < len(adapters) or not all(torch.equal(adapter.checkpoint.tensor(own), other) for other in others):
+                raise CheckpointError(f"{adapter.path}: holds {quoted(name)} whole, and not all others hold the same; merge it")
         for module, layer in adapter.layers.items():
             a, b = adapter.checkpoint[layer.A].shape, adapter.checkpoint[layer.B].shape
             size = (a[1:], b[:1], layer.embedding)
@@ -167,9 +168,16 @@ def check(adapters: Sequence[Adapter], how: str, weights: Sequence[float] | None
 
 
 def write_adapter(
-    path: Path, factors: Mapping[str, Factors], shapes: Mapping[str, tuple[int, ...]], *, embeddings: Sequence[str] = (),
-    dtype: torch.dtype = torch.float32, config: Mapping[str, Any] | None = None, force: bool = False,
-) -> None:  # fmt: skip
+    path: Path,
+    factors: Mapping[str, Factors],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    embeddings: Sequence[str] = (),
+    whole: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype = torch.float32,
+    config: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> None:
     """Write an adapter's folder in PEFT's format; it appears under its name when it is complete.
 
     Args:
@@ -177,6 +185,7 @@ def write_adapter(
         factors: module -> A (r, n) and B (m, r), whose own scaling is 1.
         shapes: module -> shape of A without its first axis: (n,), or for a convolution the shape of a kernel.
         embeddings: the modules that are embeddings.
+        whole: further tensors, by their names in the file.
         dtype: of the factors on disk.
         config: further settings of adapter_config.json.
         force: replace what is there.
@@ -195,6 +204,7 @@ def write_adapter(
         for letter, tensor in (("A", A.reshape(-1, *shapes[module])), ("B", B)):
             name = f"lora_embedding_{letter}" if module in embeddings else f"lora_{letter}.weight"
             tensors[f"base_model.model.{module}.{name}"] = tensor.to(dtype)
+    tensors |= whole or {}
     structure = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
     with Output(path, structure, shard_size=2**63, stem="adapter_model", force=force) as out:  # PEFT reads one file
         for name, tensor in tensors.items():
@@ -231,6 +241,7 @@ def run(args: Any) -> int:
         args.out,
         factors,
         shapes,
+        whole={own: first.checkpoint.tensor(own) for own in first.whole.values()},
         embeddings=[module for module in factors if holder[module].layers[module].embedding],
         dtype=first.checkpoint[next(iter(first.layers.values())).A].dtype,
         config={key: first.config.get(key) for key in ("base_model_name_or_path", "task_type", "fan_in_fan_out")},

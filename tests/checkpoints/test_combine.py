@@ -172,10 +172,24 @@ def test_refusals(adapter, three, tmp_path):
     ):
         with pytest.raises(CheckpointError, match=message):
             combine(adapters, **options)
-    save_file({"base_model.model.q.bias": random(3), **{n: t for n, t in three[0].checkpoint.state_dict().items()}},
-              three[0].path / "adapter_model.safetensors")  # fmt: skip
-    with pytest.raises(CheckpointError, match="holds 'q.bias' whole"):
-        combine([Adapter.open(three[0].path)])
+
+
+def test_what_adapters_hold_whole_is_kept_where_it_is_the_same(three, tmp_path):
+    def with_whole(adapter: Adapter, tensor: torch.Tensor) -> Adapter:
+        tensors = {**adapter.checkpoint.state_dict(), "base_model.model.q.base_layer.weight": tensor}
+        save_file(tensors, adapter.path / "adapter_model.safetensors")
+        return Adapter.open(adapter.path)
+
+    one, two, three = with_whole(three[0], random(12, 20)), with_whole(three[1], random(12, 20)), three[2]
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    args = parser.parse_args(["combine", str(one.path), str(two.path), "-o", str(tmp_path / "out"), "--quiet"])
+    assert args.run(args) == 0
+    written = Adapter.open(tmp_path / "out")
+    assert torch.equal(written.checkpoint.tensor(written.whole["q.weight"]), random(12, 20))
+    for others in ([one, three], [three, one], [one, with_whole(two, random(12, 20, seed=3))]):
+        with pytest.raises(CheckpointError, match="holds 'q.weight' whole, and not all others hold the same"):
+            combine(others)
 
 
 def test_the_command_writes_an_adapter_that_gives_the_sum(adapter, tmp_path, capsys):

@@ -1,0 +1,169 @@
+"""A model merged in memory and the same model merged from disk give the same bits, for every method, block size and number of threads."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor
+
+import reference_impls as ri
+from reference_impls.checkpoints.errors import CheckpointError
+from reference_impls.checkpoints.files import Checkpoint
+from reference_impls.checkpoints.methods import ELSEWHERE, METHODS, function, is_joint
+from reference_impls.checkpoints.recipe import Recipe, Source, Task
+from reference_impls.checkpoints.streaming import jobs, run
+from reference_impls.core import blocks
+
+SHAPES = {
+    "embed.weight": ((30, 12), torch.bfloat16),
+    "blocks.0.w": ((40, 16), torch.bfloat16),
+    "blocks.0.bias": ((150,), torch.float32),
+    "blocks.1.w": ((16, 24), torch.float16),
+    "blocks.1.conv": ((4, 3, 5, 5), torch.float32),
+    "blocks.1.scale": ((), torch.float32),
+    "nothing": ((0, 4), torch.float32),
+    "head.weight": ((3, 200), torch.float32),
+}
+TIED = {"tied.weight": "embed.weight"}
+
+
+class Collected:
+    """An output in memory."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, list[tuple[int, Tensor]]] = {}
+        self.finished: list[str] = []
+
+    def write(self, name: str, start: int, block: Tensor) -> None:
+        self.tensors.setdefault(name, []).append((start, block.clone()))
+
+    def finish(self, name: str) -> None:
+        self.finished.append(name)
+
+    def tensor(self, name: str) -> Tensor:
+        return torch.cat([block for _, block in sorted(self.tensors[name], key=lambda part: part[0])])
+
+
+def model(seed: int, start: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    out = {}
+    for name, (shape, dtype) in SHAPES.items():
+        noise = torch.randn(shape, generator=generator)
+        noise = noise if start is None else 0.1 * noise * (noise.abs() > 0.4)  # many entries stay as they are
+        out[name] = (noise if start is None else start[name].float() + noise).to(dtype)
+    out |= {"steps": torch.tensor(seed), "flags": torch.tensor([seed > 0, True])}
+    return out
+
+
+def tied(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {**state_dict, **{name: state_dict[owner] for name, owner in TIED.items()}}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Tensor]], tuple[Checkpoint, ...]]:
+    """A base and three fine-tunes, in memory with tied weights and on disk in two shards."""
+    folder = tmp_path_factory.mktemp("models")
+    base = model(0)
+    held = [base, *(model(seed, base) for seed in (1, 2, 3))]
+    return [tied(each) for each in held], tuple(stored(each, folder / str(number)) for number, each in enumerate(held))
+
+
+def stored(state_dict: dict[str, Tensor], folder: Path) -> Checkpoint:
+    import json
+
+    folder.mkdir()
+    names = list(state_dict)
+    index = {}
+    for number, part in enumerate((names[: len(names) // 2], names[len(names) // 2 :]), start=1):
+        file = f"model-0000{number}-of-00002.safetensors"
+        save_file({name: state_dict[name].contiguous() for name in part}, folder / file)
+        index |= dict.fromkeys(part, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    return Checkpoint.open(folder)
+
+
+def recipe(checkpoints: tuple[Checkpoint, ...], method: str, options: dict[str, Any]) -> Recipe:
+    names = inspect.signature(function(method)).parameters
+    based = names.get("base") is not None and names["base"].default is inspect.Parameter.empty
+    chosen = (1, 2) if "model_a" in names else (1, 2, 3)
+    tasks = [
+        Task(name, method, Source(0, name) if based else None, tuple(Source(n, name) for n in chosen), options, entry.dtype)
+        for name, entry in checkpoints[0].items()
+    ]
+    return Recipe(checkpoints, tuple(tasks), TIED, seed=7)
+
+
+def in_memory(models: list[dict[str, Tensor]], method: str, options: dict[str, Any]) -> dict[str, Tensor]:
+    names, options = inspect.signature(function(method)).parameters, dict(options)
+    task = options.pop("task", None)
+    inputs: dict[str, Any] = {"base": models[0]} if "base" in names and names["base"].default is inspect.Parameter.empty else {}
+    if "model_a" in names:
+        inputs |= {"model_a": models[1], "model_b": models[2]}
+    else:
+        inputs["finetuned" if "finetuned" in names else "models"] = models[1:]
+    if "generator" in names:
+        inputs["generator"] = torch.Generator().manual_seed(7)
+    merged = function(method)(**inputs, **options)
+    return merged if task is None else merged.model(task)
+
+
+def on_disk(checkpoints: tuple[Checkpoint, ...], method: str, options: dict[str, Any], threads: int) -> Collected:
+    output = Collected()
+    run(recipe(checkpoints, method, options), output, threads=threads)
+    return output
+
+
+WEIGHTS = {"weights": [0.5, 0.3, 0.7]}
+TENSOR = {"trim": "tensor", "zero_sum": "plus"}
+CASES: dict[str, list[dict[str, Any]]] = {
+    "block_merge": [{}, {"along": "arc", "ratios": (0.1, 0.8)}],
+    "geometric_median": [{}, {"scope": "tensor"}],
+    "karcher_mean": [WEIGHTS, {"scope": "model"}],
+    "model_stock": [{}, {"scope": "row"}, {"scope": "model", "mean_of": "cosines"}],
+    "multislerp": [WEIGHTS],
+    "nearswap": [{"t": 0.05}],
+    "nuslerp": [{"weights": (1, 3)}, {"scope": "row"}, {"scope": "model"}],
+    "slerp": [{"t": 0.3}, {"scope": "row"}, {"scope": "column"}, {"scope": "model"}, {"length": "interpolated"}],
+    "uniform_soup": [{}, WEIGHTS | {"normalize": False}],
+    "arcee_fusion": [{}, {"whiskers": 0.5}],
+    "breadcrumbs": [{}, {"scope": "row"}, {"merge": "ties", **WEIGHTS}, {"merge": "ties", "zero_sum": "plus", "density": [0.2, 0.3, 0.5]}],
+    "consensus_merging": [{}, {"merge": "ties"}],
+    "dare": [{"density": 0.5, **WEIGHTS}, {"merge": "ties"}, {"merge": "ties", "ties_density": 1.0, "zero_sum": "plus"},
+             {"rescale": "mass", "density": [0.2, 0.5, 0.9]}, {"merge": "average", "rescale": "none"}],  # fmt: skip
+    "della": [{}, {"zero_sum": "plus", "rescale": "mass", **WEIGHTS}, {"merge": "sum", "density": [0.5, 0.6, 1.0]}],
+    "emr_merging": [{"task": 0}, {"task": 2, "rescale": "tensor"}],
+    "iso_c": [{"scaling_coef": 0.5}],
+    "iso_cts": [{"common_fraction": 0.5}],
+    "ram_plus": [{}, {"scope": "tensor", "eps": 0.01}],
+    "sce": [{}, {"density": 0.3}],
+    "tall_masks": [{"task": 1}, {"task": 0, "merge": "ties"}],
+    "task_arithmetic": [{"scaling_coef": 0.3, **WEIGHTS}],
+    "ties_merging": [{}, TENSOR, {"trim": "tensor"}, TENSOR | WEIGHTS | {"elect": "count"}, {"aggregate": "max"}, {"density": 1.0},
+                     {"aggregate": "sum", "density": [0.2, 0.5, 1.0]}],  # fmt: skip
+}  # fmt: skip
+WITHOUT_MEMORY = {"passthrough", "modality_arithmetic", "naive_mc"}  # their own tests below, or other inputs
+
+
+@pytest.mark.parametrize(("block", "threads"), [(64, 1), (96, 3)])
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [pytest.param(m, o, id=f"{m}-{i}") for m in METHODS if m != "passthrough" for i, o in enumerate(CASES.get(m, [{}]))],
+)
+def test_merged_from_disk_and_in_memory_the_bits_are_the_same(
+    models: Any, monkeypatch: pytest.MonkeyPatch, method: str, options: dict[str, Any], block: int, threads: int
+) -> None:
+    held, checkpoints = models
+    monkeypatch.setattr(blocks, "BLOCK", block)
+    expected = in_memory(held, method, options)
+    got = on_disk(checkpoints, method, options, threads)
+    assert sorted(got.finished) == sorted(checkpoints[0])
+    for name in checkpoints[0]:
+        tensor = got.tensor(name)
+        assert tensor.dtype == expected[name].dtype, name
+        assert torch.equal(tensor, expected[name].reshape(-1)), name

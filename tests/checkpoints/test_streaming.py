@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
 import reference_impls as ri
+from reference_impls.checkpoints import streaming
 from reference_impls.checkpoints.errors import CheckpointError
 from reference_impls.checkpoints.files import Checkpoint
-from reference_impls.checkpoints.methods import ELSEWHERE, METHODS, function, is_joint
+from reference_impls.checkpoints.methods import METHODS, function
 from reference_impls.checkpoints.recipe import Recipe, Source, Task
 from reference_impls.checkpoints.streaming import jobs, run
-from reference_impls.core import blocks
+from reference_impls.core import blocks, selection
 
 SHAPES = {
     "embed.weight": ((30, 12), torch.bfloat16),
@@ -75,8 +76,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Ten
 
 
 def stored(state_dict: dict[str, Tensor], folder: Path) -> Checkpoint:
-    import json
-
     folder.mkdir()
     names = list(state_dict)
     index = {}
@@ -147,19 +146,20 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "ties_merging": [{}, TENSOR, {"trim": "tensor"}, TENSOR | WEIGHTS | {"elect": "count"}, {"aggregate": "max"}, {"density": 1.0},
                      {"aggregate": "sum", "density": [0.2, 0.5, 1.0]}],  # fmt: skip
 }  # fmt: skip
-WITHOUT_MEMORY = {"passthrough", "modality_arithmetic", "naive_mc"}  # their own tests below, or other inputs
 
 
-@pytest.mark.parametrize(("block", "threads"), [(64, 1), (96, 3)])
+@pytest.mark.parametrize(("block", "threads", "keep"), [(64, 1, streaming.KEEP), (96, 3, 0)])
 @pytest.mark.parametrize(
     ("method", "options"),
     [pytest.param(m, o, id=f"{m}-{i}") for m in METHODS if m != "passthrough" for i, o in enumerate(CASES.get(m, [{}]))],
 )
 def test_merged_from_disk_and_in_memory_the_bits_are_the_same(
-    models: Any, monkeypatch: pytest.MonkeyPatch, method: str, options: dict[str, Any], block: int, threads: int
+    models: Any, monkeypatch: pytest.MonkeyPatch, method: str, options: dict[str, Any], block: int, threads: int, keep: int
 ) -> None:
     held, checkpoints = models
     monkeypatch.setattr(blocks, "BLOCK", block)
+    monkeypatch.setattr(selection, "BLOCK", block)
+    monkeypatch.setattr(streaming, "KEEP", keep)
     expected = in_memory(held, method, options)
     got = on_disk(checkpoints, method, options, threads)
     assert sorted(got.finished) == sorted(checkpoints[0])
@@ -167,3 +167,110 @@ def test_merged_from_disk_and_in_memory_the_bits_are_the_same(
         tensor = got.tensor(name)
         assert tensor.dtype == expected[name].dtype, name
         assert torch.equal(tensor, expected[name].reshape(-1)), name
+
+
+def test_blocks_of_any_size_give_the_entries_of_an_entrywise_method(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, checkpoints = models
+    expected = ri.task_arithmetic(held[0], held[1:])  # in blocks of the usual size: each tensor is one
+    monkeypatch.setattr(blocks, "BLOCK", 7)
+    got = on_disk(checkpoints, "task_arithmetic", {}, threads=2)
+    assert len(got.tensors["blocks.0.bias"]) > 20
+    assert all(torch.equal(got.tensor(name), expected[name].reshape(-1)) for name in checkpoints[0])
+
+
+def test_another_seed_draws_other_masks(models: Any) -> None:
+    _, checkpoints = models
+    outputs = []
+    for seed in (1, 1, 2):
+        chosen = recipe(checkpoints, "dare", {"density": 0.5})
+        run(Recipe(chosen.checkpoints, chosen.tasks, chosen.ties, seed), collected := Collected())
+        outputs.append(collected.tensor("head.weight"))
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+
+
+def test_integers_come_from_the_base(models: Any) -> None:
+    held, checkpoints = models
+    got = on_disk(checkpoints, "ties_merging", {}, threads=1)
+    assert got.tensor("steps").tolist() == [0]
+    assert got.tensor("flags").tolist() == [False, True]
+
+
+def test_a_block_is_copied_as_passthrough_does(models: Any) -> None:
+    held, checkpoints = models
+    scale = {"": 0.3}
+    expected = ri.passthrough([{f"blocks.0.{name}": tensor for name, tensor in held[1].items()}], [(0, 0, 1, scale)])
+    tasks = [Task(name, "passthrough", None, (Source(1, name),), {"scale": 0.3}, entry.dtype) for name, entry in checkpoints[0].items()
+             if entry.dtype.is_floating_point]  # fmt: skip
+    tasks.append(Task("copy", "passthrough", None, (Source(2, "embed.weight"),), {}, torch.bfloat16))
+    run(Recipe(checkpoints, tuple(tasks)), got := Collected())
+    assert torch.equal(got.tensor("copy"), held[2]["embed.weight"].reshape(-1))
+    assert all(torch.equal(got.tensor(task.name), expected[f"blocks.0.{task.name}"].reshape(-1)) for task in tasks[:-1])
+
+
+def test_the_output_may_have_another_dtype(models: Any) -> None:
+    held, checkpoints = models
+    tasks = [Task("w", "uniform_soup", None, tuple(Source(n, "blocks.0.w") for n in (0, 1)), {}, torch.float32)]
+    run(Recipe(checkpoints, tuple(tasks)), got := Collected())
+    exact = (held[0]["blocks.0.w"].float() + held[1]["blocks.0.w"].float()) / 2
+    assert torch.equal(got.tensor("w"), exact.reshape(-1))  # not rounded to bfloat16 on the way
+
+
+def test_options_may_differ_from_tensor_to_tensor_but_not_where_one_number_is_of_the_whole_model(models: Any) -> None:
+    held, checkpoints = models
+    different = [{"density": 0.2}, {"density": 0.9}]
+    tasks = [Task(name, "ties_merging", Source(0, name), (Source(1, name), Source(2, name)), options, torch.float32)
+             for name, options in zip(("blocks.0.bias", "head.weight"), different)]  # fmt: skip
+    with pytest.raises(CheckpointError, match="ties_merging looks at the whole model.*'head.weight' has other ones than 'blocks.0.bias'"):
+        jobs(Recipe(checkpoints, tuple(tasks)))
+    local = [Task(t.name, t.method, t.base, t.models, t.options | TENSOR, t.dtype) for t in tasks]
+    run(Recipe(checkpoints, tuple(local)), got := Collected())
+    for task in local:
+        alone = [{task.name: model[task.name]} for model in held[:3]]
+        expected = ri.ties_merging(alone[0], alone[1:], **task.options)[task.name]
+        assert torch.equal(got.tensor(task.name), expected.reshape(-1))
+
+
+def test_the_global_trim_ranks_the_tensors_against_each_other(models: Any) -> None:
+    held, checkpoints = models
+    by_model = on_disk(checkpoints, "ties_merging", {"density": 0.1}, threads=2)
+    by_tensor = on_disk(checkpoints, "ties_merging", {"density": 0.1} | TENSOR, threads=2)
+    moved = {name: int((by_model.tensor(name) != held[0][name].reshape(-1)).sum()) for name in SHAPES}
+    assert moved != {name: int((by_tensor.tensor(name) != held[0][name].reshape(-1)).sum()) for name in SHAPES}
+
+
+def test_what_is_left_of_a_global_merge_is_as_in_the_whole(models: Any) -> None:
+    _, checkpoints = models
+    whole = on_disk(checkpoints, "ties_merging", {}, threads=1)
+    chosen = recipe(checkpoints, "ties_merging", {})
+    run(chosen, got := Collected(), tasks=[task for task in chosen.tasks if task.name == "head.weight"])
+    assert got.finished == ["head.weight"]
+    assert torch.equal(got.tensor("head.weight"), whole.tensor("head.weight"))
+
+
+class Full(Collected):
+    def write(self, name: str, start: int, block: Tensor) -> None:
+        if name == "blocks.0.w":
+            raise OSError(28, "No space left on device")
+        super().write(name, start, block)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_failure_in_one_tensor_ends_the_run(models: Any, threads: int) -> None:
+    _, checkpoints = models
+    with pytest.raises(OSError, match="No space left"):
+        run(recipe(checkpoints, "uniform_soup", {}), Full(), threads=threads)
+
+
+def test_the_number_of_torch_threads_is_left_as_it_was(models: Any) -> None:
+    _, checkpoints = models
+    before = torch.get_num_threads()
+    on_disk(checkpoints, "uniform_soup", {}, threads=2)
+    assert torch.get_num_threads() == before
+
+
+def test_progress_adds_up_to_the_size_of_the_model(models: Any) -> None:
+    _, checkpoints = models
+    done: list[int] = []
+    run(recipe(checkpoints, "sce", {}), Collected(), threads=3, progress=done.append)
+    assert sum(done) == sum(entry.numel for entry in checkpoints[0].values())

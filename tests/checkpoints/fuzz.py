@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import sys
 import time
@@ -18,11 +19,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import safetensors
+import yaml
 
-from reference_impls.checkpoints.errors import CheckpointError
-from reference_impls.checkpoints.files import parse_index, parse_json
-from reference_impls.checkpoints.header import DTYPES, header_length, parse_header
+from reference_impls.checkpoints.adapters import check_config, read_layers
+from reference_impls.checkpoints.config import parse_config
+from reference_impls.checkpoints.errors import MAX_LINE, CheckpointError
+from reference_impls.checkpoints.files import Checkpoint, parse_index, parse_json
+from reference_impls.checkpoints.header import DTYPES, Entry, header_length, parse_header
+from reference_impls.checkpoints.mergekit import METHODS
 
+HUGE = b"0x" + b"f" * 5000  # in YAML a number that can't even be printed
+PIECES = (b'"', b"{", b"}", b"[" * 50, b",", b":", b"\\", b"\\u", b"null", b"1e999", b"\xff", b"\0", b"&a ", b"*a", b"- ", HUGE)
 FILE = Path("model.safetensors")
 SECONDS = 1.0  # no input may take longer
 
@@ -60,6 +67,47 @@ def index(random: random.Random) -> bytes:
     value = {"metadata": {"total_size": 10}, "weight_map": {f"t{i}": random.choice(shards) for i in range(random.randrange(5))}}
     if random.random() < 0.5:
         damage(value, random)
+    return dumped(value, random)
+
+
+def adapter(random: random.Random) -> bytes:
+    """Return adapter_config.json and the shapes of an adapter's tensors, in one object."""
+    r = random.randrange(1, 5)
+    config = {"peft_type": "LORA", "r": r, "lora_alpha": 8, "use_rslora": False, "bias": "none", "target_modules": ["q"]}
+    if random.random() < 0.3:
+        config |= {"alpha_pattern": {"0.q": 4, "^v$": 2.5}, "rank_pattern": {"v": 3}}
+    tensors = {}
+    for module in random.choices(["layers.0.q", "layers.1.q", "v", "embed"], k=random.randrange(3)):
+        letters = ("lora_embedding_A", "lora_embedding_B") if module == "embed" else ("lora_A.weight", "lora_B.weight")
+        tensors |= {f"base_model.model.{module}.{letters[0]}": [r, 6], f"base_model.model.{module}.{letters[1]}": [5, r]}
+    value = {"config": config, "tensors": tensors}
+    if random.random() < 0.7:
+        damage(value, random)
+    return dumped(value, random)
+
+
+def config(random: random.Random) -> bytes:
+    """Return a configuration in mergekit's format; JSON is YAML, too."""
+    name = random.choice(list(METHODS))
+    method = METHODS[name]
+
+    def settings(each: bool) -> dict[str, object]:
+        number = random.choice([0.5, 1, [0.1, 0.5, 1], [{"filter": "mlp", "value": 0.2}, {"value": [1, 0.5]}]])
+        values = {float: number, int: 3, bool: True}
+        return {key: values[p.kind] for key, p in method.parameters.items() if p.each == each}
+
+    others = range(max(method.models[0], random.randrange(3)))
+    models = [{"model": "base"}] * (method.base in ("needed", "first"))
+    models += [{"model": f"model{i}", "parameters": settings(True)} for i in others]
+    base = None if method.base == "none" else "base"
+    value = {"merge_method": name, "base_model": base, "models": models, "parameters": settings(False), "dtype": "bfloat16"}
+    if random.random() < 0.3:
+        value["slices"] = [{"sources": [model | {"layer_range": [0, 4]} for model in models]}]
+        del value["models"]
+    if random.random() < 0.7:
+        damage(value, random)
+    if random.random() < 0.3:
+        return yaml.safe_dump(value, allow_unicode=True).encode("utf-8", "surrogatepass")
     return dumped(value, random)
 
 
@@ -104,7 +152,7 @@ def scratched(data: bytes, random: random.Random) -> bytes:
         elif kind == 3:
             data[i:i] = bytes(random.randrange(256) for _ in range(random.randrange(6)))
         elif kind == 4:
-            data[i:i] = random.choice((b'"', b"{", b"}", b"[" * 50, b",", b":", b"\\", b"\\u", b"null", b"1e999", b"\xff", b"\0"))
+            data[i:i] = random.choice(PIECES)
         else:
             del data[i:]
     return bytes(data)
@@ -127,9 +175,34 @@ def read_index(data: bytes) -> None:
         assert isinstance(name, str) and Path(shard).name == shard and shard.endswith(".safetensors")
 
 
+def read_adapter(data: bytes) -> None:
+    value = parse_json(data, FILE)
+    said, tensors = value.get("config"), value.get("tensors")
+    if not isinstance(said, dict) or not isinstance(tensors, dict):
+        raise CheckpointError("no adapter")
+    check_config(said, FILE)
+    entries = {}
+    for name, shape in tensors.items():
+        if isinstance(shape, list) and all(type(n) is int and 0 <= n < 2**63 for n in shape):  # as headers are, once read
+            entries[name] = Entry(name, FILE, DTYPES["F32"], tuple(shape), 0, 0)
+    layers, _ = read_layers(Checkpoint(FILE, {}, entries), said)
+    assert layers and all(math.isfinite(layer.scaling) and layer.scaling > 0 for layer in layers.values())
+
+
+def read_config(data: bytes) -> None:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CheckpointError("no UTF-8 text") from None  # as the command says before it parses
+    found = parse_config(text)
+    assert found.method in METHODS and found.models() and all(isinstance(model, str) for model in found.models())
+
+
 TARGETS: dict[str, tuple[Callable[[random.Random], bytes], Callable[[bytes], None]]] = {
     "header": (header, read_header),
     "index": (index, read_index),
+    "adapter": (adapter, read_adapter),
+    "config": (config, read_config),
 }
 
 
@@ -150,7 +223,7 @@ def fuzz(inputs: int, seed: int = 0, targets: tuple[str, ...] = tuple(TARGETS)) 
             read(data)
             outcome = "read"
         except CheckpointError as error:
-            assert str(error).isprintable() and len(str(error)) < 1000, (target, data)
+            assert str(error).isprintable() and len(str(error)) <= MAX_LINE + 3, (target, data)
             outcome = "refused"
         except BaseException as error:
             raise AssertionError(f"{target} number {number} of seed {seed} escaped with {error!r}: {data!r}") from error

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from reference_impls.checkpoints import compare, merge, plan
+from reference_impls.checkpoints import combine, compare, extract, merge, plan
 from reference_impls.checkpoints.errors import CheckpointError
 
 EXIT_CODES = """exit codes:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (merge, plan):
         module.add_parser(commands, argv)
-    for module in (compare,):
+    for module in (compare, extract, combine):
         module.add_parser(commands)
     try:
         args = parser.parse_args(argv)
@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 3
     except OSError as error:
-        return _say(f"{error.filename}: {error.strerror}" if error.filename else str(error), 3)
+        what = error.strerror or str(error)
+        return _say(f"{error.filename}: {what}" if error.filename else what, 3)
     except MemoryError:
         return _say("not enough memory", 3)
     except KeyboardInterrupt:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reference_impls.checkpoints.expand import reference
 from reference_impls.checkpoints.mergekit import DIFFERENCES
+from reference_impls.checkpoints.methods import function
 
 if TYPE_CHECKING:
     from reference_impls.checkpoints.request import Request
@@ -45,7 +45,8 @@ def fingerprint(file: Path, whole: bool = False) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
         size = os.fstat(stream.fileno()).st_size
         head = stream.read(8)
-        digest = hashlib.sha256(size.to_bytes(8, "little") + head + stream.read(int.from_bytes(head, "little")))
+        header = stream.read(min(size, int.from_bytes(head, "little")))
+        digest = hashlib.sha256(size.to_bytes(8, "little") + head + header)
         start = stream.tell()
         for i in range(SAMPLES):
             digest.update(os.pread(stream.fileno(), SAMPLE, start + i * max(0, size - start - SAMPLE) // (SAMPLES - 1)))
@@ -119,7 +120,7 @@ def methods_cited(request: Request) -> list[str]:
 
 def paper_of(method: str) -> str | None:
     """Return the id of the paper that a method's module names in its first line."""
-    first = (sys.modules[reference(method).__module__].__doc__ or "").partition("\n")[0]
+    first = (sys.modules[function(method).__module__].__doc__ or "").partition("\n")[0]
     match = _PAPER.search(first)
     return match[1] if match else None
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-import reference_impls
 from reference_impls.checkpoints.checks import common_ties
 from reference_impls.checkpoints.config import Config, Input, Setting, Settings, Slice
 from reference_impls.checkpoints.errors import CheckpointError, quoted
 from reference_impls.checkpoints.files import Checkpoint
 from reference_impls.checkpoints.mergekit import METHODS, REQUIRED, Call
+from reference_impls.checkpoints.methods import function
 from reference_impls.checkpoints.recipe import Recipe, Source, Task
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
@@ -103,27 +103,18 @@ def try_options(method: str, options: Mapping[str, Any], models: int, has_base: 
     """
     if method == "passthrough":
         return
-    function = reference(method)
+    called, options = function(method), {key: value for key, value in options.items() if key != "task"}
     w = torch.tensor([[0.5, -1.0, 2.0, 0.25], [1.5, 0.75, -0.5, 1.0]])
     tried = [{"w": w + 0.1 * i * w.flip(0)} for i in range(models)]
     try:
-        function(**inputs(function, {"w": w} if has_base else None, tried), **options)
+        called(**inputs(called, {"w": w} if has_base else None, tried), **options)
     except ValueError as error:
         raise CheckpointError(f"{method}: {error}") from None
 
 
-def reference(method: str) -> Callable[..., Any]:
-    """Return a reference function: a method, or the variant of one that stands in the same module."""
-    if method == "ram_plus":
-        from reference_impls.task_vectors.ram import ram_plus
-
-        return ram_plus
-    return getattr(reference_impls, method)
-
-
-def inputs(function: Callable[..., Any], base: Any, models: Sequence[Any]) -> dict[str, Any]:
+def inputs(called: Callable[..., Any], base: Any, models: Sequence[Any]) -> dict[str, Any]:
     """Return the arguments of a reference function that are models, by the names that it has for them."""
-    names = inspect.signature(function).parameters
+    names = inspect.signature(called).parameters
     given = {} if base is None else {"base": base}
     if "model_a" in names:
         return given | {"model_a": models[0], "model_b": models[1]}
@@ -147,10 +138,12 @@ def expand(config: Config, checkpoints: Mapping[str, Checkpoint], *, seed: int =
     """
     models = config.models()
     expansion = _Expansion(config, checkpoints)
-    sliced = config.slices[0].inputs[0].layers is not None
-    ties = {} if sliced else common_ties([checkpoints[model] for model in models])
-    tasks = expansion.sliced() if sliced else expansion.whole(ties)
-    return Recipe(tuple(checkpoints[model] for model in models), tuple(tasks), ties, seed)
+    inputs = tuple(checkpoints[model] for model in models)
+    if config.slices[0].inputs[0].layers is not None:
+        return Recipe(inputs, tuple(expansion.sliced()), {}, seed)
+    tasks = expansion.whole()  # before the ties, for which a few bytes of tensors that look alike are read
+    ties = common_ties(inputs)
+    return Recipe(inputs, tuple(task for task in tasks if task.name not in ties), ties, seed)
 
 
 class _Expansion:
@@ -167,10 +160,10 @@ class _Expansion:
         base = part.base or self.config.base
         return next((i for i, given in enumerate(part.inputs) if given.model == base), 0)
 
-    def whole(self, ties: Mapping[str, str]) -> list[Task]:
+    def whole(self) -> list[Task]:
         """The tasks of models that are merged as they are."""
         (part,) = self.config.slices
-        names = [name for name in self.checkpoints[part.inputs[self.leading(part)].model] if name not in ties]
+        names = list(self.checkpoints[part.inputs[self.leading(part)].model])
         layers = depths(names)
         tasks = []
         for name in names:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from reference_impls.checkpoints import cluster
 from reference_impls.checkpoints.card import card, fingerprint
 from reference_impls.checkpoints.errors import CheckpointError
 from reference_impls.checkpoints.expand import DEPTH, depths
@@ -29,6 +30,7 @@ BESIDE = (  # what stands beside the weights and goes with them
     "generation_config.json", "preprocessor_config.json", "processor_config.json", "LICENSE", "LICENSE.txt", "NOTICE",
 )  # fmt: skip
 MAX_BESIDE = 128_000_000  # bytes
+EVERY = 5.0  # seconds between two lines of progress
 
 
 def add_parser(commands: Any, argv: Sequence[str] = ()) -> None:
@@ -57,7 +59,10 @@ def run(args: argparse.Namespace) -> int:
         tasks = [task for task in request.recipe.tasks if task.name not in out.done]
         left = sum(request.recipe.like(task).numel for task in tasks)
         with progress(left, args.quiet) as show:
-            carry_out(request.recipe, out, tasks=tasks, threads=args.threads, device=args.device, progress=show)
+            if args.dask is not None:
+                cluster.run(args.dask, request.recipe, request.models, out, tasks=tasks, device=args.device, progress=show)
+            else:
+                carry_out(request.recipe, out, tasks=tasks, threads=args.threads, device=args.device, progress=show)
         for name, owner in request.recipe.ties.items():
             if name in tensors and name not in out.done:
                 out.copy(owner, name)
@@ -73,9 +78,9 @@ def check_apart(path: Path, checkpoints: Sequence[Checkpoint]) -> None:
     """Refuse an output that is, holds or lies in one of the inputs."""
     out = path.resolve()
     for checkpoint in checkpoints:
-        model = checkpoint.path.resolve()
-        if out == model or out in model.parents or model in out.parents:
-            raise CheckpointError(f"{path}: overlaps with the input {checkpoint.path}; the output needs a place of its own")
+        for place in (checkpoint.path.resolve(), *(file.resolve() for file in checkpoint.files)):
+            if out == place or out in place.parents or place in out.parents:
+                raise CheckpointError(f"{path}: overlaps with the input {checkpoint.path}; the output needs a place of its own")
 
 
 def check_device(device: str) -> None:
@@ -139,7 +144,7 @@ def progress(total: int, quiet: bool) -> Any:
         yield bar.update
 
 
-def _lines(total: int, every: float = 5.0) -> Callable[[int], None]:
+def _lines(total: int) -> Callable[[int], None]:
     began = shown = time.monotonic()
     done = 0
 
@@ -147,7 +152,7 @@ def _lines(total: int, every: float = 5.0) -> Callable[[int], None]:
         nonlocal done, shown
         done += entries
         now = time.monotonic()
-        if now - shown >= every:
+        if now - shown >= EVERY:
             shown = now
             rate = done / (now - began)
             print(f"{done / total:.0%}, {rate / 1e6:.0f} M entries/s, {(total - done) / rate:.0f} s left", file=sys.stderr)

@@ -54,6 +54,7 @@ class Method:
 # --- parameters that several methods share ------------------------------------------------------------------------
 
 WEIGHT = {"weight": Parameter(float, each=True)}
+PLUS = {"zero_sum": "plus"}  # only TIES has a majority of all parameters decide; nothing else needs to see the whole model
 
 
 def _task_vectors(normalize: bool, rescale: bool, **more: Parameter) -> dict[str, Parameter]:
@@ -82,10 +83,6 @@ def _scale(p: Values) -> float:
 
 def _aggregate(p: Values) -> str:
     return "mean" if p["normalize"] else "sum"
-
-
-def _zero_sum(variant: str) -> dict[str, str]:
-    return {"zero_sum": "plus"} if variant == "mergekit" else {}
 
 
 def _refuse(p: Values, name: str, value: bool, why: str) -> None:
@@ -155,8 +152,8 @@ def _task_arithmetic(p: Values, variant: str) -> Call:
 def _ties(p: Values, variant: str) -> Call:
     _refuse(p, "rescale", True, "TIES doesn't enlarge what the trim leaves")
     options = {"density": _one(p["density"]), "weights": p["weight"], "scaling_coef": p["lambda"]}
-    options |= {"aggregate": _aggregate(p)} | _zero_sum(variant)
-    return "ties_merging", options | ({"trim": "tensor"} if variant == "mergekit" else {})
+    options["aggregate"] = _aggregate(p)
+    return "ties_merging", options | ({"trim": "tensor", **PLUS} if variant == "mergekit" else {})
 
 
 def _dare(p: Values, variant: str) -> dict[str, Any]:
@@ -169,8 +166,8 @@ def _dare_linear(p: Values, variant: str) -> Call:
 
 
 def _dare_ties(p: Values, variant: str) -> Call:
-    options = {"merge": "ties", "ties_density": 1.0, "ties_aggregate": _aggregate(p), "scaling_coef": p["lambda"]}
-    return "dare", _dare(p, variant) | options | _zero_sum(variant)
+    options = {"merge": "ties", "ties_density": 1.0, "ties_aggregate": _aggregate(p), "scaling_coef": p["lambda"], **PLUS}
+    return "dare", _dare(p, variant) | options
 
 
 def _breadcrumbs(p: Values, variant: str) -> Call:
@@ -183,7 +180,7 @@ def _breadcrumbs(p: Values, variant: str) -> Call:
 def _breadcrumbs_ties(p: Values, variant: str) -> Call:
     _refuse(p, "normalize", True, "with elected signs the breadcrumbs are added up")
     name, options = _breadcrumbs(p, variant)
-    return name, options | {"merge": "ties"} | _zero_sum(variant)
+    return name, options | {"merge": "ties", **PLUS}
 
 
 def _magprune(p: Values, variant: str) -> dict[str, Any]:
@@ -193,8 +190,8 @@ def _magprune(p: Values, variant: str) -> dict[str, Any]:
 
 
 def _della(p: Values, variant: str) -> Call:
-    options = {"merge": "elect", "aggregate": _aggregate(p), "scaling_coef": p["lambda"]}
-    return "della", _magprune(p, variant) | options | _zero_sum(variant)
+    options = {"merge": "elect", "aggregate": _aggregate(p), "scaling_coef": p["lambda"], **PLUS}
+    return "della", _magprune(p, variant) | options
 
 
 def _della_linear(p: Values, variant: str) -> Call:
@@ -209,7 +206,7 @@ SMALL = Parameter(float, 1e-5)
 INT8 = {"int8_mask": Parameter(bool, False)}
 ROWS = {"nuslerp_flatten": Parameter(bool, True), "nuslerp_row_wise": Parameter(bool, False)}
 NORMALIZE = {"normalize_weights": Parameter(bool, True), "eps": Parameter(float, 1e-8)}
-PLUS = {"r": Parameter(float, 0.1), "alpha": Parameter(float, 0.2), "epsilon": SMALL}
+RESCALING = {"r": Parameter(float, 0.1), "alpha": Parameter(float, 0.2), "epsilon": SMALL}
 
 METHODS: dict[str, Method] = {
     "linear": Method("none", (1, None), {**WEIGHT, "normalize": Parameter(bool, True)}, _linear),
@@ -222,7 +219,7 @@ METHODS: dict[str, Method] = {
     "multislerp": Method("optional", (1, None), {**WEIGHT, **NORMALIZE}, _multislerp),
     "nearswap": Method("first", (1, 1), {"t": Parameter(float)}, _nearswap),
     "ram": Method("needed", (1, None), {"epsilon": SMALL}, _ram),
-    "ramplus_tl": Method("needed", (1, None), PLUS, _ramplus_tl),
+    "ramplus_tl": Method("needed", (1, None), RESCALING, _ramplus_tl),
     "sce": Method("needed", (1, None), {"select_topk": Parameter(float, 1.0), **INT8}, _sce),
     "task_arithmetic": Method("needed", (1, None), _task_vectors(False, False), _task_arithmetic),
     "ties": Method("needed", (1, None), _task_vectors(True, False), _ties),
@@ -259,7 +256,6 @@ def _paper(page: str, topic: str, text: str) -> Difference:
 
 _DTYPE = "computed in float32 and rounded once; mergekit computes in the dtype of the files unless dtype says otherwise"
 _DROP = "what is kept is divided by its probability; mergekit restores the L1 norm of each tensor"
-_ZERO_SUM = _paper("ties_merging", "A sum of exactly zero", "values that add up to zero: the majority sign; mergekit takes plus")
 _ZERO_VECTOR = Difference("slerp", "Zero vector", "a zero tensor is met on the straight line; mergekit takes a right angle")
 
 DIFFERENCES: dict[str, tuple[Difference, ...]] = {
@@ -296,7 +292,7 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
     "task_arithmetic": (Difference("task_arithmetic", "Precision of half-precision models", _DTYPE),),
     "ties": (
         _paper("ties_merging", "Trim scope", "one ranking over the whole model; mergekit ranks within each tensor"),
-        _ZERO_SUM,
+        _paper("ties_merging", "A sum of exactly zero", "values that add up to zero: the majority sign; mergekit takes plus"),
         Difference("ties_merging", "How many entries survive", "equal magnitudes stay together; mergekit cuts among them"),
         Difference("ties_merging", "Precision and equal magnitudes", _DTYPE),
     ),
@@ -304,9 +300,7 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
     "dare_ties": (
         _paper("dare", "Rescaling", _DROP),
         Difference("dare", "DARE before TIES", "nothing is trimmed after the drop, as in mergekit; the paper trims"),
-        _ZERO_SUM,
     ),
-    "breadcrumbs_ties": (_ZERO_SUM,),
-    "della": (_paper("della", "Rescaling", _DROP), _ZERO_SUM),
+    "della": (_paper("della", "Rescaling", _DROP),),
     "della_linear": (_paper("della", "Rescaling", _DROP),),
 }

@@ -8,7 +8,10 @@ from typing import Any
 
 from reference_impls.checkpoints.card import differences_of, printable, settings_of
 from reference_impls.checkpoints.mergekit import NO_EFFECT
+from reference_impls.checkpoints.methods import is_joint, streaming
+from reference_impls.checkpoints.recipe import Task
 from reference_impls.checkpoints.request import Request, add_arguments, understand
+from reference_impls.checkpoints.streaming import KEEP
 from reference_impls.checkpoints.writing import layout
 
 MOST = 10  # lines of one kind
@@ -44,6 +47,8 @@ def describe(request: Request, shard_size: int, threads: int) -> str:
         lines += ["tied", *_some([f"{name} = {owner}" for name, owner in recipe.ties.items()])]
     settings = settings_of(request)
     lines += ["method", *_some([f"{_count(count, 'tensor')}: {call}" for call, count in settings])]
+    lines += ["passes", *(f"  {text}" for text in dict.fromkeys(_passes(task) for task in recipe.tasks))]
+    lines.append(f"memory  about {_size(_memory(request, threads))} beside what torch takes ({threads} threads)")
     if copied := [task.name for task in recipe.tasks if not task.dtype.is_floating_point]:
         lines += ["copied from the first model, being no floating-point numbers", *_some(copied)]
     if differences := differences_of(request):
@@ -51,6 +56,30 @@ def describe(request: Request, shard_size: int, threads: int) -> str:
     if notes := notes_on(request):
         lines += ["note", *(f"  {note}" for note in notes)]
     return "\n".join(lines)
+
+
+def _passes(task: Task) -> str:
+    """How often a tensor's inputs are read."""
+    how = {
+        "entries": "read once, in blocks",
+        "numbers": "read in blocks, for numbers of a whole tensor first and then for its entries",
+        "matrix": "read once, a whole tensor at a time",
+        "model": "the whole model at once",
+    }[streaming(task.method).way]
+    joint = is_joint(task.method, task.options)
+    return f"{task.method}: {how}{', all tensors before the first is written' if joint else ''}"
+
+
+def _memory(request: Request, threads: int) -> int:
+    """Bytes that the largest tensors take while they are worked on; methods on blocks stay below `KEEP` and a few blocks."""
+    found = KEEP
+    for task in request.recipe.tasks:
+        size = 4 * request.recipe.like(task).numel * (len(task.models) + 2)
+        if streaming(task.method).way == "matrix":
+            found = max(found, threads * size)
+        elif streaming(task.method).way == "model":
+            found += size
+    return found
 
 
 def notes_on(request: Request) -> list[str]:

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import reference_impls
+from reference_impls.checkpoints import adapters, mergekit
 from reference_impls.checkpoints.checks import cheap_check
 from reference_impls.checkpoints.config import DTYPES, MAX_TEXT, Config, parse_config
 from reference_impls.checkpoints.errors import CheckpointError, quoted
-from reference_impls.checkpoints.expand import apply, expand, reference
+from reference_impls.checkpoints.expand import apply, expand
 from reference_impls.checkpoints.files import Checkpoint, read_bytes
-from reference_impls.checkpoints.mergekit import METHODS, VARIANTS
+from reference_impls.checkpoints.methods import METHODS, function, streaming
 from reference_impls.checkpoints.recipe import Recipe
+from reference_impls.checkpoints.streaming import jobs
 from reference_impls.checkpoints.writing import SHARD_SIZE
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "B": 1}
@@ -71,12 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
     parser.add_argument("--base", metavar="DIR", help="the base model (with METHOD)")
     parser.add_argument("--models", nargs="+", default=[], metavar="DIR", help="the models (with METHOD)")
     parser.add_argument("--dtype", "--out-dtype", choices=DTYPES, help="of the output; default: the base's")
-    parser.add_argument("--variant", choices=VARIANTS, help="with CONFIG: the paper's methods (default) or mergekit's")
+    parser.add_argument("--variant", choices=mergekit.VARIANTS, help="with CONFIG: the paper's methods (default) or mergekit's")
     parser.add_argument("--seed", type=int, default=0, help="of methods with random masks; default 0")
     parser.add_argument("--shard-size", type=size, default=SHARD_SIZE, metavar="SIZE", help="most in one file; default 5GB")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
     parser.add_argument("--device", default="cpu", help="where to compute; default cpu")
-    method = next((word for word in argv if word in reference_impls.methods()), None)
+    method = next((word for word in argv if word in METHODS), None)
     if method is not None:
         group = parser.add_argument_group(f"options of {method}", f"see help(reference_impls.{method})")
         for name, settings in options_of(method).items():
@@ -110,10 +112,9 @@ class _OneOrEach(argparse.Action):
 
 def options_of(method: str) -> dict[str, dict[str, Any]]:
     """Return the options of a reference function with what argparse needs to read them."""
-    function = reference(method)
-    types = typing.get_type_hints(function)
-    readers = {}
-    for name, parameter in inspect.signature(function).parameters.items():
+    types = typing.get_type_hints(function(method))
+    readers: dict[str, dict[str, Any]] = {}
+    for name, parameter in inspect.signature(function(method)).parameters.items():
         wanted = types[name]
         parts = typing.get_args(wanted)
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or name == "base":
@@ -127,17 +128,18 @@ def options_of(method: str) -> dict[str, dict[str, Any]]:
         elif Sequence[float] in parts or wanted == Sequence[float]:
             one = {"action": _OneOrEach} if float in parts else {}
             readers[name] = {"type": float, "nargs": "+", "metavar": "FLOAT", **one}
+    if "task" in METHODS[method].note:  # makes one model for each of the inputs
+        readers["task"] = {"type": int, "metavar": "INT", "required": True}
     return readers
 
 
 def takes(method: str) -> tuple[bool, bool, bool]:
     """Return whether a reference function needs a base, may have one, and is of two models."""
-    parameters = inspect.signature(reference(method)).parameters
-    models = {"base", "finetuned", "models", "model_a", "model_b"}
-    needed = [p.name for p in parameters.values() if p.default is p.empty]
-    if strange := [name for name in needed if name not in models]:
-        raise CheckpointError(f"{method} needs {', '.join(strange)} besides models; it can't run on checkpoints alone")
-    return "base" in needed, "base" in parameters, "model_a" in parameters
+    if method == "passthrough":
+        raise CheckpointError("passthrough puts layers together: which ones stands in a configuration, under slices")
+    parameters = inspect.signature(function(method)).parameters
+    base = parameters.get("base")
+    return base is not None and base.default is base.empty, base is not None, "model_a" in parameters
 
 
 # --- the request --------------------------------------------------------------------------------------------------
@@ -151,7 +153,13 @@ def understand(args: argparse.Namespace) -> Request:
     """
     if args.threads < 1:
         raise CheckpointError(f"--threads is {args.threads}; at least one is needed")
-    return _by_method(args) if args.what in reference_impls.methods() else _by_file(args)
+    request = _by_method(args) if args.what in METHODS or args.what in reference_impls.methods() else _by_file(args)
+    try:
+        jobs(request.recipe)
+    except CheckpointError as error:
+        hint = "; or take mergekit's rule: --variant mergekit" if request.config and request.config.variant == "paper" else ""
+        raise CheckpointError(f"{error}{hint}") from None
+    return request
 
 
 def output(args: argparse.Namespace) -> Path:
@@ -167,11 +175,10 @@ def _by_file(args: argparse.Namespace) -> Request:
     if args.base is not None or args.models:
         raise CheckpointError("--base and --models go with a method; with a configuration the models stand in the file")
     if not file.exists():
-        names = [*reference_impls.methods()]
-        near = difflib.get_close_matches(args.what, names, n=1) or [name for name in names if args.what in name][:1]
+        near = difflib.get_close_matches(args.what, METHODS, n=1) or [name for name in METHODS if args.what in name][:1]
         hint = f" (did you mean {near[0]}?)" if near else ""
-        ours = " (mergekit's methods are named in a configuration)" if args.what in METHODS else hint
-        raise CheckpointError(f"{args.what}: is neither a file nor a method{ours}")
+        ours = " (mergekit's names of methods belong in a configuration)" if args.what in mergekit.METHODS else ""
+        raise CheckpointError(f"{args.what}: is neither a file nor a method{hint}{ours}")
     try:
         text = read_bytes(file, MAX_TEXT).decode("utf-8")
     except UnicodeDecodeError:
@@ -191,6 +198,7 @@ def _by_file(args: argparse.Namespace) -> Request:
 
 def _by_method(args: argparse.Namespace) -> Request:
     method = args.what
+    streaming(method)
     needs_base, has_base, pair = takes(method)
     if args.variant is not None:
         raise CheckpointError("--variant goes with a configuration; a method has options instead")
@@ -214,11 +222,12 @@ def _by_method(args: argparse.Namespace) -> Request:
 
 
 def open_model(name: str) -> Checkpoint:
-    """Open a model by the name that it was given: a local folder or file."""
-    if not Path(name).exists():
-        hub = f"; models of a hub are downloaded first: hf download {name} --local-dir DIR" if name.count("/") == 1 else ""
-        raise CheckpointError(f"{name}: doesn't exist{hub}")
-    return Checkpoint.open(name)
+    """Open a model by the name that it was given: a local folder or file, with adapters after plus signs."""
+    path = name.partition("+")[0]
+    if not Path(name).exists() and not Path(path).exists():
+        hub = f"; models of a hub are downloaded first: hf download {path} --local-dir DIR" if path.count("/") == 1 else ""
+        raise CheckpointError(f"{path}: doesn't exist{hub}")
+    return adapters.open_model(name)
 
 
 def check(checkpoints: Sequence[Checkpoint]) -> None:

@@ -18,7 +18,7 @@ import os
 import queue
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,25 @@ def _shard(file: str, names: list[str], tensors: Tensors) -> Shard:
     return Shard(file, header, {name: len(header) + offset for name, offset in offsets.items()}, len(header) + end)
 
 
-class Output:
+class Places:
+    """The files of an output, open, with the place of every tensor in them. Any number of threads may write."""
+
+    def __init__(self, tensors: Tensors, shards: Sequence[Shard], files: list[int]) -> None:
+        self.tensors, self.shards, self.files = dict(tensors), list(shards), files
+        self.place = {name: (number, start) for number, shard in enumerate(shards) for name, start in shard.starts.items()}
+
+    def write(self, name: str, start: int, block: Tensor) -> None:
+        """Write a block of a tensor, laid out flat, from its entry `start` on."""
+        dtype, shape = self.tensors[name]
+        number, place = self.place[name]
+        if block.dtype != dtype or not 0 <= start <= start + block.numel() <= math.prod(shape):
+            what = f"{block.numel()} entries of {block.dtype} from {start} on"
+            raise ValueError(f"{what} don't fit {name!r}, {tuple(shape)} of {dtype}")
+        flat = block.detach().cpu().contiguous().reshape(-1)
+        _write_all(self.files[number], memoryview(flat.view(torch.uint8).numpy()), place + start * dtype.itemsize)
+
+
+class Output(Places):
     """A checkpoint under construction. `write` and `finish` may be called from any thread.
 
     Attributes:
@@ -119,15 +137,12 @@ class Output:
             OSError: the disk refuses or is too small.
         """
         self.path = Path(os.path.abspath(path))
-        self.tensors = dict(tensors)
-        self.shards = layout(tensors, shard_size, stem)
+        super().__init__(tensors, layout(tensors, shard_size, stem), [])
         self._stem = stem
         self.folder = self.path.with_name(f".{self.path.name}.partial")
-        self._place = {name: (number, start) for number, shard in enumerate(self.shards) for name, start in shard.starts.items()}
         identified = {"identity": identity, "files": {shard.name: shard.size for shard in self.shards}}
         self._identity = json.dumps(identified).encode()
         self._journal = -1
-        self._files: list[int] = []
         self._recorded: set[str] = set()
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._recorder: threading.Thread | None = None
@@ -146,15 +161,8 @@ class Output:
     # --- writing -------------------------------------------------------------------------------------------------
 
     def write(self, name: str, start: int, block: Tensor) -> None:
-        """Write a block of a tensor, laid out flat, from its entry `start` on."""
         self._check()
-        dtype, shape = self.tensors[name]
-        number, place = self._place[name]
-        if block.dtype != dtype or not 0 <= start <= start + block.numel() <= math.prod(shape):
-            what = f"{block.numel()} entries of {block.dtype} from {start} on"
-            raise ValueError(f"{what} don't fit {name!r}, {tuple(shape)} of {dtype}")
-        flat = block.detach().cpu().contiguous().reshape(-1)
-        _write_all(self._files[number], memoryview(flat.view(torch.uint8).numpy()), place + start * dtype.itemsize)
+        super().write(name, start, block)
 
     def finish(self, name: str) -> None:
         """Say that all of a tensor has been written. It enters the journal when it is on the disk."""
@@ -164,22 +172,22 @@ class Output:
     def copy(self, source: str, name: str) -> None:
         """Write a tensor that is tied to another, which is complete: the same bytes."""
         size = math.prod(self.tensors[name][1]) * self.tensors[name][0].itemsize
-        (read_from, start), (write_to, place) = self._place[source], self._place[name]
+        (read_from, start), (write_to, place) = self.place[source], self.place[name]
         for offset in range(0, size, COPY):
-            block = os.pread(self._files[read_from], min(COPY, size - offset), start + offset)
-            _write_all(self._files[write_to], memoryview(block), place + offset)
+            block = os.pread(self.files[read_from], min(COPY, size - offset), start + offset)
+            _write_all(self.files[write_to], memoryview(block), place + offset)
         self.finish(name)
 
-    def publish(self, files: Mapping[str, bytes | Path] | None = None) -> None:
-        """Add the other files (their content, or a file to copy), bring everything to the disk and give the folder its name."""
+    def publish(self, files: Mapping[str, bytes] | None = None) -> None:
+        """Add the other files, bring everything to the disk and give the folder its name."""
         if not self.complete:
             self._stop_recorder()
             self._check()
             if missing := sorted(self.tensors.keys() - self._recorded):
                 raise RuntimeError(f"{len(missing)} tensors were never finished, {missing[0]!r} first")
             for name, content in {**self._index(), **(files or {})}.items():
-                _write_file(self.folder / name, content.read_bytes() if isinstance(content, Path) else content)
-            for descriptor in self._files:
+                _write_file(self.folder / name, content)
+            for descriptor in self.files:
                 os.fsync(descriptor)
             _sync_folder(self.folder)
             self._rename()
@@ -189,9 +197,9 @@ class Output:
     def close(self) -> None:
         """Let go of the files. What has been written stays for a later run, unless no tensor is complete."""
         self._stop_recorder()
-        for descriptor in self._files:
+        for descriptor in self.files:
             os.close(descriptor)
-        self._files = []
+        self.files = []
         if self._ours and not self.complete and not self._recorded:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._unlock()
@@ -226,9 +234,9 @@ class Output:
         self._ours = True
         self._check_space()
         for shard in self.shards:
-            self._files.append(os.open(self.folder / shard.name, os.O_RDWR | os.O_CREAT, 0o644))
-            _write_all(self._files[-1], memoryview(shard.header), 0)
-            os.ftruncate(self._files[-1], shard.size)
+            self.files.append(os.open(self.folder / shard.name, os.O_RDWR | os.O_CREAT, 0o644))
+            _write_all(self.files[-1], memoryview(shard.header), 0)
+            os.ftruncate(self.files[-1], shard.size)
         _sync_folder(self.folder)
         _sync_folder(self.folder.parent)
         self._recorder = threading.Thread(target=self._record, name="journal", daemon=True)
@@ -279,8 +287,8 @@ class Output:
                 while not self._queue.empty():
                     names.append(self._queue.get())
                 finished = [name for name in names if name is not None]
-                for number in sorted({self._place[name][0] for name in finished}):
-                    os.fdatasync(self._files[number])
+                for number in sorted({self.place[name][0] for name in finished}):
+                    os.fdatasync(self.files[number])
                 os.write(self._journal, b"".join(json.dumps(name).encode() + b"\n" for name in finished))
                 os.fdatasync(self._journal)
                 self._recorded |= set(finished)

@@ -310,14 +310,18 @@ class Adapted(Checkpoint):
             adapter.checkpoint.close()
 
 
-def open_model(text: str) -> Checkpoint:
+def open_model(text: str, allow_nonfinite: bool = False) -> Checkpoint:
     """Open a model by its path, or a base with adapters by their paths joined by "+"; each may have a weight: base+adapter*0.5.
+
+    Args:
+        text: the path or paths.
+        allow_nonfinite: as of `Checkpoint.open`.
 
     Raises:
         CheckpointError: as `Checkpoint.open` and `Adapter.open`.
     """
     if "+" not in text or Path(text).exists():
-        return Checkpoint.open(text)
+        return Checkpoint.open(text, allow_nonfinite)
     base, *adapters = text.split("+")
     opened, weights = [], []
     for adapter in adapters:
@@ -327,4 +331,4 @@ def open_model(text: str) -> Checkpoint:
         except ValueError:
             raise CheckpointError(f"{quoted(adapter)} needs a number after the *") from None
         opened.append(Adapter.open(path))
-    return Adapted(Checkpoint.open(base), opened, weights)
+    return Adapted(Checkpoint.open(base, allow_nonfinite), opened, weights)

@@ -27,11 +27,11 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from reference_impls.checkpoints.adapters import open_model
 from reference_impls.checkpoints.checks import (
     cheap_check,
     config_differences,
@@ -294,16 +294,16 @@ def _dtype(dtype: torch.dtype) -> str:
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("compare", help="say how two checkpoints differ, and whether they share a base")
-    parser.add_argument("a", type=Path, metavar="A", help="a folder or a .safetensors file")
-    parser.add_argument("b", type=Path, metavar="B", help="the other")
-    parser.add_argument("--base", type=Path, metavar="C", help="what both were fine-tuned from: compares task vectors")
+    parser.add_argument("a", metavar="A", help="a folder or a .safetensors file, or a base with adapters: base+adapter")
+    parser.add_argument("b", metavar="B", help="the other")
+    parser.add_argument("--base", metavar="C", help="what both were fine-tuned from: compares task vectors")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: Any) -> int:
-    a, b = Checkpoint.open(args.a, allow_nonfinite=True), Checkpoint.open(args.b, allow_nonfinite=True)
-    report = compare(a, b, None if args.base is None else Checkpoint.open(args.base, allow_nonfinite=True))
+    a, b, base = (None if name is None else open_model(name, allow_nonfinite=True) for name in (args.a, args.b, args.base))
+    report = compare(a, b, base)
     print(as_json(report) if args.json else as_text(report))
     return 0
 

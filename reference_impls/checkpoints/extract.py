@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from reference_impls.checkpoints.adapters import open_model
 from reference_impls.checkpoints.checks import cheap_check
 from reference_impls.checkpoints.combine import Factors, each, nearest, write_adapter
 from reference_impls.checkpoints.errors import CheckpointError
@@ -110,8 +111,8 @@ def _difference(base: Checkpoint, finetuned: Checkpoint, name: str, rank: int) -
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("extract", help="write the low-rank difference of two models as a LoRA adapter")
-    parser.add_argument("base", type=Path, metavar="BASE", help="a folder or a .safetensors file")
-    parser.add_argument("finetuned", type=Path, metavar="FINETUNED", help="a model fine-tuned from it")
+    parser.add_argument("base", metavar="BASE", help="a folder or a .safetensors file")
+    parser.add_argument("finetuned", metavar="FINETUNED", help="a model fine-tuned from it")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="the folder to write")
     parser.add_argument("--rank", type=int, default=16, metavar="R", help="of each matrix; default 16")
     parser.add_argument("--force", action="store_true", help="replace what is at OUT, once the new one is complete")
@@ -120,7 +121,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: Any) -> int:
-    base, finetuned = Checkpoint.open(args.base), Checkpoint.open(args.finetuned)
+    base, finetuned = open_model(args.base), open_model(args.finetuned)
     found = extract(base, finetuned, args.rank)
     write(args.out, found, base, finetuned, force=args.force)
     if not args.quiet:

@@ -268,12 +268,10 @@ def _open_inside(file: Path, folder: Path | None) -> int:
 def _read_header(descriptor: int, file: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     size = os.fstat(descriptor).st_size
     length = header_length(os.pread(descriptor, 8, 0), size, file)
-    header = bytearray(length)
-    try:
-        _fill(descriptor, memoryview(header), 8)
-    except EOFError:
-        raise CheckpointError(f"{file}: was cut off while it was read") from None
-    return parse_header(bytes(header), size, file)
+    header = os.pread(descriptor, length, 8)
+    if len(header) < length:
+        raise CheckpointError(f"{file}: was cut off while it was read")
+    return parse_header(header, size, file)
 
 
 def _fill(descriptor: int, buffer: memoryview, place: int) -> None:

@@ -26,6 +26,7 @@ DTYPES = {
 }  # fmt: skip
 
 MAX_HEADER = 100_000_000  # bytes, the format's own limit
+MAX_TEXT = 16_000_000  # bytes of one name or one value of the metadata
 MAX_TENSORS = 250_000  # in one file: twice what the largest models have in all their files together
 
 _PAIRS = json.JSONDecoder(object_pairs_hook=list)
@@ -119,6 +120,8 @@ def _text(header: bytes, place: int, file: Path, name: str) -> tuple[str, int]:
 
 def _decoded(string: bytes, file: Path) -> str:
     """Return the text of a JSON string."""
+    if len(string) > MAX_TEXT:
+        raise CheckpointError(f"{file}: the header holds a text of {len(string)} bytes; at most {MAX_TEXT} are read")
     try:
         text = json.loads(string.decode("utf-8"))
         text.encode("utf-8")  # refuses half a surrogate pair

@@ -352,9 +352,12 @@ class _Builder:
             raise CheckpointError(f"{where}: {quoted(event.tag)} is a tag; a configuration needs none")
         node = self.yaml.ScalarNode(f"tag:yaml.org,2002:{kind}", event.value, event.start_mark)
         try:
-            return self.scalars.construct_object(node)
+            value = self.scalars.construct_object(node)
         except (ValueError, KeyError, IndexError, OverflowError):
             raise CheckpointError(f"{where}: {quoted(event.value)} is no {kind}") from None
+        if kind == "int" and abs(value) >= 2**63:  # in hexadecimal it may be too long to print
+            raise CheckpointError(f"{where}: {quoted(event.value)} is too large")
+        return value
 
 
 # --- what stands in a mapping -------------------------------------------------------------------------------------

@@ -121,6 +121,7 @@ REFUSED = {
     "a tag": ("a: !!python/object/apply:os.system [id]\n", "is a tag; a configuration needs none"),
     "a tag on text": ("a: !!binary x", "'tag:yaml.org,2002:binary' is a tag"),
     "a number of many digits": ("a: " + "9" * 10_000, "is no int"),
+    "a number of many hexadecimal digits": ("a: 0x" + "f" * 10_000, "is too large"),
     "two documents": (LINEAR + "---\n" + LINEAR, "a second document begins"),
     "deep": ("a: " + "[" * 100_000, "is nested more than 20 deep"),
     "deep by anchors": (

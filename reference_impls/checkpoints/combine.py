@@ -37,7 +37,7 @@ WAYS = (
     "cat", "svd", "linear", "magnitude_prune", "ties", "dare_linear", "dare_ties",
     "magnitude_prune_svd", "ties_svd", "dare_linear_svd", "dare_ties_svd",
 )  # fmt: skip
-EXACT_SVD = 1024  # rows or columns up to which a matrix is decomposed exactly; beyond, a randomized method is nearly as good
+EXACT = 1024  # rows or columns up to which a matrix is decomposed exactly; beyond, a randomized method is nearly as good
 
 Factors = tuple[Tensor, Tensor]  # A (r, n) and B (m, r)
 
@@ -111,13 +111,13 @@ def combine_layer(
     return nearest(merged["w"], rank) if rule != how else (merged["A"], merged["B"])
 
 
-def nearest(matrix: Tensor, rank: int) -> Factors:
-    """Return the factors of the matrix of at most that rank that is nearest, both of the same weight.
+def nearest(matrix: Tensor, rank: int, exact: int = EXACT) -> Factors:
+    """Return the factors of the matrix of at most that rank that is nearest, both of the same norm.
 
-    Exact up to `EXACT_SVD` rows or columns; beyond that nearly so, see `core.lora.randomized_svd`.
+    Exact up to `exact` rows or columns; beyond that nearly so, see `core.lora.randomized_svd`.
     """
     rank = min(rank, *matrix.shape)
-    decompose = truncated_svd if min(matrix.shape) <= EXACT_SVD else randomized_svd
+    decompose = truncated_svd if min(matrix.shape) <= exact else randomized_svd
     U, S, Vh = decompose(matrix, rank)
     return S.sqrt()[:, None] * Vh, U * S.sqrt()
 

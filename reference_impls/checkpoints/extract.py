@@ -27,6 +27,7 @@ from reference_impls.checkpoints.errors import CheckpointError
 from reference_impls.checkpoints.files import Checkpoint
 
 TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt")  # model types whose linear layers keep their weights the other way round
+EXACT = 256  # rows or columns up to which a difference is decomposed exactly; there are hundreds of them, and they are large
 _EMBEDDING = re.compile(r"(^|\.)(?!embed_out)(\w*embed\w*|wte|wpe)\.weight$|^shared\.weight$")
 
 
@@ -98,7 +99,7 @@ def _difference(base: Checkpoint, finetuned: Checkpoint, name: str, rank: int) -
     if norm == 0 or delta.ndim < 2 or not name.endswith(".weight"):
         return _Part(norm)
     matrix = delta.flatten(1)
-    A, B = nearest(matrix, rank)
+    A, B = nearest(matrix, rank, EXACT)
     lost = float(torch.linalg.vector_norm(matrix - B @ A, dtype=torch.float64))
     transposed = _EMBEDDING.search(name) or (base.config or {}).get("model_type") in TRANSPOSED
     if transposed and delta.ndim == 2:  # PEFT then adds (B A)^T

@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import reference_impls as ri
+from reference_impls.__main__ import main
 from reference_impls.checkpoints.adapters import Adapted, Adapter, open_model
 from reference_impls.checkpoints.checks import cheap_check
 from reference_impls.checkpoints.errors import CheckpointError
@@ -66,6 +68,21 @@ def test_the_merge_has_the_bits_of_the_reference_whatever_the_blocks(base, adapt
             assert torch.equal(torch.cat(parts), tensor.flatten())
     assert not torch.equal(merged.tensor("layers.0.q.weight"), base.tensor("layers.0.q.weight"))
     assert torch.equal(base.tensor("layers.0.q.weight"), random(70, 50, seed=1).bfloat16())
+
+
+def test_models_with_adapters_are_inputs_of_a_merge_like_others(base, adapter, tmp_path):
+    loras = [adapter(pair("layers.0.q", 70, 50, seed=seed) | pair("square", 6, 6, seed=seed)) for seed in (1, 5)]
+    names = [f"{base.path}+{lora.path}" for lora in loras]
+    out = ["-o", str(tmp_path / "out"), "--quiet", "--force"]
+    adapters = [{f"{module}.weight": lora.factors(module) for module in lora.layers} for lora in loras]
+    models = [merge_adapter(base.state_dict(), factors, 2.0) for factors in adapters]
+    assert main(["merge", "ties_merging", "--base", str(base.path), "--models", *names, "--density", "0.3", *out]) == 0
+    expected = ri.ties_merging(base.state_dict(), models, density=0.3)
+    for name, tensor in Checkpoint.open(tmp_path / "out").state_dict().items():
+        assert torch.equal(tensor, expected[name])
+    assert main(["merge", "uniform_soup", "--models", names[0], *out]) == 0  # of one model: the adapter merged into its base
+    for name, tensor in Checkpoint.open(tmp_path / "out").state_dict().items():
+        assert torch.equal(tensor, models[0][name])
 
 
 def test_a_buffer_of_the_caller_is_filled(base, adapter):

@@ -24,6 +24,7 @@ from reference_impls.checkpoints.errors import CheckpointError, quoted
 from reference_impls.checkpoints.header import Entry, header_length, parse_header
 
 MAX_JSON = 32_000_000  # bytes of an index or a config
+MAX_DEPTH = 50  # levels in it
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONVERT = (
@@ -200,6 +201,12 @@ def parse_json(text: bytes, file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file}: is no JSON ({error})") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{file}: holds {type(value).__name__}; a JSON object is needed")
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        members = (x for holder in level for x in (holder.values() if isinstance(holder, dict) else holder))
+        level = [x for x in members if isinstance(x, dict | list)]
+    if level:  # not even comparing or printing it would be safe
+        raise CheckpointError(f"{file}: is nested too deeply; {MAX_DEPTH} levels are read")
     return value
 
 

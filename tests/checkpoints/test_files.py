@@ -239,6 +239,7 @@ def test_a_config_is_an_object_of_bounded_size(tmp_path):
     written(tmp_path, {"w": WEIGHT, "b": BIAS})
     for text, message in (
         ("[]", "holds list"), ("{", "is no JSON"), ('{"a":1,"a":2}', "'a' is twice"), ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 900 + "1" + "}" * 900, "nested too deeply; 50 levels"),
         ('{"a":' + "9" * 5000 + "}", "is no JSON"), ("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "is no JSON"),
     ):  # fmt: skip
         (tmp_path / "config.json").write_text(text, encoding="latin-1")

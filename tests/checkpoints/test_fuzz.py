@@ -30,7 +30,7 @@ def test_nothing_escapes_from_damaged_folders(tmp_path):
                 (tmp_path / name).write_bytes(fuzz.scratched(data, source) if source.random() < 0.5 else data)
         try:
             with Checkpoint.open(tmp_path) as checkpoint:
-                outcomes["read"] += all(checkpoint[name].shape == tensor.shape for name, tensor in checkpoint.state_dict().items())
+                outcomes["read"] += all(checkpoint[name].shape == t.shape for name, t in checkpoint.state_dict().items())
         except CheckpointError as error:
             assert str(tmp_path) in str(error) and str(error).isprintable()
             outcomes["refused"] += 1

@@ -126,7 +126,10 @@ def _karcher(p: Values, variant: str) -> Call:
 
 
 def _multislerp(p: Values, variant: str) -> Call:
-    return "multislerp", {"weights": p["weight"], "normalize_weights": p["normalize_weights"]}
+    if p["eps"] > 1e-6:
+        raise ValueError(f"eps is {p['eps']}; lengths are divided by as they are here, so that only a negligible one is taken")
+    weights = p["weight"] if len(p["weight"]) > 1 else [1.0]  # one model stays as it is
+    return "multislerp", {"weights": weights, "normalize_weights": p["normalize_weights"]}
 
 
 def _nearswap(p: Values, variant: str) -> Call:
@@ -172,7 +175,7 @@ def _dare_ties(p: Values, variant: str) -> Call:
 
 def _breadcrumbs(p: Values, variant: str) -> Call:
     _refuse(p, "rescale", True, "Model Breadcrumbs doesn't enlarge what the mask leaves")
-    gamma = [min(gamma, 1 - density) for gamma, density in zip(p["gamma"], p["density"])]  # the density has precedence
+    gamma = [gamma if density < 1 else 0.0 for gamma, density in zip(p["gamma"], p["density"])]  # a density of 1 keeps all
     options = {"density": _one(p["density"]), "gamma": _one(gamma), "weights": p["weight"]}
     return "breadcrumbs", options | {"scaling_coef": _scale(p)}
 
@@ -257,6 +260,7 @@ def _paper(page: str, topic: str, text: str) -> Difference:
 _DTYPE = "computed in float32 and rounded once; mergekit computes in the dtype of the files unless dtype says otherwise"
 _DROP = "what is kept is divided by its probability; mergekit restores the L1 norm of each tensor"
 _ZERO_VECTOR = Difference("slerp", "Zero vector", "a zero tensor is met on the straight line; mergekit takes a right angle")
+_SMALL = Difference("breadcrumbs", "Small tensors", "a tensor keeps one entry at least; mergekit can keep none of a small one")
 
 DIFFERENCES: dict[str, tuple[Difference, ...]] = {
     "slerp": (
@@ -301,6 +305,8 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
         _paper("dare", "Rescaling", _DROP),
         Difference("dare", "DARE before TIES", "nothing is trimmed after the drop, as in mergekit; the paper trims"),
     ),
+    "breadcrumbs": (_SMALL,),
+    "breadcrumbs_ties": (_SMALL,),
     "della": (_paper("della", "Rescaling", _DROP),),
     "della_linear": (_paper("della", "Rescaling", _DROP),),
 }

@@ -255,6 +255,18 @@ def test_what_cannot_be_done_is_refused_before_a_byte_is_read(models: dict, caps
     assert not Path("out").exists() and not Path(".out.partial").exists()
 
 
+def test_values_that_mergekit_bends_are_refused(models: dict, capsys) -> None:
+    crumbs = TIES.replace("merge_method: ties", "merge_method: breadcrumbs")
+    Path("config.yml").write_text(crumbs.replace("density: 0.4", "density: 0.4, gamma: 0.7"))
+    assert "gamma is 0.7 with density 0.4; gamma is at least 0 and gamma + density at most 1" in refusal(capsys, "plan", "config.yml")
+    Path("config.yml").write_text(crumbs.replace("density: 0.4", "density: 1, gamma: 0.7"))  # all is kept
+    assert main(["plan", "config.yml"]) == 0
+    arc = TIES.replace("merge_method: ties", "merge_method: multislerp")
+    Path("config.yml").write_text(arc.replace("density: 0.4", "eps: 0.1"))
+    capsys.readouterr()
+    assert "eps is 0.1" in refusal(capsys, "plan", "config.yml")
+
+
 def test_one_ranking_over_the_model_refuses_a_gradient_and_names_the_way_out(models: dict, capsys) -> None:
     Path("config.yml").write_text(TIES.replace("density: 0.4", "density: [0.2, 0.8]"))
     assert "--variant mergekit" in refusal(capsys, "merge", "config.yml", "out")

@@ -206,9 +206,9 @@ class _Update:
 
 
 class Adapted(Checkpoint):
-    """A base with adapters merged into it, which happens while it is read; otherwise like any other checkpoint.
+    r"""A base with adapters merged into it, which happens while it is read; otherwise like any other checkpoint.
 
-    Each block is the base's plus $\\sum_i w_i s_i B_i A_i$, summed in at least float32 and rounded once to the base's dtype, as
+    Each block is the base's plus $\sum_i w_i s_i B_i A_i$, summed in at least float32 and rounded once to the base's dtype, as
     `core.lora.merge_adapter` does it: whatever the blocks, the bits are the same.
     """
 
@@ -262,9 +262,10 @@ class Adapted(Checkpoint):
         return shape != (m, n) or (m == n and (layer.embedding or bool(adapter.config.get("fan_in_fan_out"))))
 
     def _replace(self, adapter: Adapter, name: str, own: str) -> None:
-        checkpoint, other = self._whole.get(name, (adapter.checkpoint, own))
-        if not torch.equal(adapter.checkpoint.tensor(own), checkpoint.tensor(other)):
-            raise CheckpointError(f"{adapter.path}: replaces {quoted(name)} otherwise than another adapter; only one of them can")
+        if name in self._whole:
+            checkpoint, other = self._whole[name]
+            if not torch.equal(adapter.checkpoint.tensor(own), checkpoint.tensor(other)):
+                raise CheckpointError(f"{adapter.path}: replaces {quoted(name)} otherwise than another adapter; only one can")
         if name not in self._base or self._base[name].shape != adapter.checkpoint[own].shape:
             there = list(self._base[name].shape) if name in self._base else "none"
             raise CheckpointError(
@@ -285,8 +286,8 @@ class Adapted(Checkpoint):
             values = block.to(torch.promote_types(block.dtype, torch.float32))
             total = sum(self._rows(update, name, start, start + len(block)) for update in self._updates[name])
             block.copy_(values + total)
-            if not self.allow_nonfinite:
-                check_finite(block, self[name], start)
+        if not self.allow_nonfinite and (name in self._updates or name in self._whole):  # rounding may have left the range
+            check_finite(block, self[name], start)
         return block
 
     def _rows(self, update: _Update, name: str, start: int, stop: int) -> Tensor:
@@ -329,6 +330,8 @@ def open_model(text: str, allow_nonfinite: bool = False) -> Checkpoint:
         try:
             weights.append(float(weight))
         except ValueError:
-            raise CheckpointError(f"{quoted(adapter)} needs a number after the *") from None
+            weights.append(math.nan)
+        if not math.isfinite(weights[-1]):
+            raise CheckpointError(f"{quoted(adapter)} needs a finite number after the *")
         opened.append(Adapter.open(path))
     return Adapted(Checkpoint.open(base, allow_nonfinite), opened, weights)

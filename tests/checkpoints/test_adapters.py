@@ -152,6 +152,9 @@ def test_trained_biases_take_the_place_of_the_base_s(base, adapter):
 
 
 def test_an_update_beyond_the_range_of_the_base_is_refused(base, adapter):
+    lora = adapter(pair("square", 6, 6) | {"layers.0.q.weight": torch.full((70, 50), 3.4e38)})
+    with pytest.raises(CheckpointError, match=r"tensor 'layers.0.q.weight' holds inf at \[0, 0\]"):  # 3.4e38 rounds to infinity
+        Adapted(base, [lora]).tensor("layers.0.q.weight")
     lora = adapter({name: 1e25 * tensor for name, tensor in pair("square", 6, 6).items()})
     with pytest.raises(CheckpointError, match="tensor 'square.weight' holds"):
         Adapted(base, [lora]).tensor("square.weight")
@@ -225,7 +228,8 @@ def test_folders_that_are_no_adapters_are_refused(base, adapter, tmp_path):
     (lora.path / "adapter_model.safetensors").symlink_to(tmp_path / "elsewhere.safetensors")
     with pytest.raises(CheckpointError, match="leads out of its folder"):
         Adapter.open(lora.path)
-    with pytest.raises(CheckpointError, match="needs a number after"):
-        open_model(f"{base.path}+{tmp_path / 'a'}*x")
+    for weight in ("x", "nan", "inf"):
+        with pytest.raises(CheckpointError, match="needs a finite number after"):
+            open_model(f"{base.path}+{tmp_path / 'a'}*{weight}")
     with pytest.raises(CheckpointError, match="is a LoRA adapter, not a model"):
         Checkpoint.open(lora.path)

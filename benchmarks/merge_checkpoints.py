@@ -54,6 +54,8 @@ PARAMETERS = {
     "arcee_fusion": ({}, {}, 1, True),
 }
 
+REFERENCES = ("floor", "naive-linear", "naive-ties")
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -174,17 +176,22 @@ def naive(folder: Path, out: Path, method: str) -> None:
 
 
 def compare(folder: Path, method: str, mergekit: str | None, runs: int, threads: int) -> tuple[list[Measured], list[Measured]]:
-    """Run ours and mergekit's in turn."""
-    config, ours, theirs = write_config(folder, method), [], []
+    """Measure ours and mergekit's."""
+    config, out = str(write_config(folder, method)), str(folder / "out")
+    ours = [sys.executable, "-m", "reference_impls", "merge", config, out, "--variant", "mergekit", "--threads", str(threads), "--quiet"]
+    results = in_turn(folder, [ours, [mergekit, config, out, "--quiet"]] if mergekit else [ours], runs)
+    return results[0], results[1] if mergekit else []
+
+
+def in_turn(folder: Path, commands: Sequence[Sequence[str]], runs: int) -> list[list[Measured]]:
+    """Run every program, then every program again, and so on."""
+    results: list[list[Measured]] = [[] for _ in commands]
     for _ in range(runs):
-        commands = [[sys.executable, "-m", "reference_impls", "merge", str(config), str(folder / "out"), "--variant", "mergekit",
-                     "--threads", str(threads), "--quiet"]]  # fmt: skip
-        commands += [[mergekit, str(config), str(folder / "out"), "--quiet"]] if mergekit else []
-        for command, results in zip(commands, (ours, theirs)):
+        for command, measured in zip(commands, results):
             shutil.rmtree(folder / "out", ignore_errors=True)
-            results.append(measure(command, folder / "log.txt"))
+            measured.append(measure(command, folder / "log.txt"))
             shutil.rmtree(folder / "out")
-    return ours, theirs
+    return results
 
 
 def middle(results: Sequence[Measured]) -> Measured:
@@ -194,12 +201,12 @@ def middle(results: Sequence[Measured]) -> Measured:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="200MB", help="of each model; default 200MB")
-    parser.add_argument("--methods", nargs="*", choices=PARAMETERS, default=[*PARAMETERS], help="default: all")
+    parser.add_argument("--methods", nargs="*", choices=[*REFERENCES, *PARAMETERS], default=[*REFERENCES, *PARAMETERS], help="default: all")
     parser.add_argument("--runs", type=int, default=1, help="of each program and method, in turn; medians are shown")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--mergekit", help="path of the program mergekit-yaml, version 0.1.5")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "atlas-benchmark", help="where the models are kept")
-    parser.add_argument("--alone", choices=["models", "floor", "naive-linear", "naive-ties"], help=argparse.SUPPRESS)
+    parser.add_argument("--alone", choices=["models", *REFERENCES], help=argparse.SUPPRESS)
     args = parser.parse_args()
     folder, size = args.work / args.size, int(float(args.size[:-2]) * UNITS[args.size[-2:].upper()])
     if args.alone == "models":
@@ -215,16 +222,11 @@ def main() -> None:
     if args.mergekit is None:
         print("mergekit isn't measured: install mergekit==0.1.5 in an environment of its own and pass --mergekit PATH/TO/mergekit-yaml")
     print("\n| | wall s | CPU s | MB | mergekit wall s | CPU s | MB | wall ratio | CPU ratio |\n| --- |" + " ---: |" * 8)
-    for name in ("floor", "naive-linear", "naive-ties") if size < 2 * 10**9 else ("floor",):
-        results = []
-        for _ in range(args.runs):
-            shutil.rmtree(folder / "out", ignore_errors=True)
-            results.append(measure([*myself, name], folder / "log.txt"))
-        shutil.rmtree(folder / "out", ignore_errors=True)
-        mine = middle(results)
-        print(f"| {name} | {mine.wall:.1f} | {mine.cpu:.1f} | {mine.memory:.0f} | | | | | |", flush=True)
     for method in args.methods:
-        ours, theirs = compare(folder, method, args.mergekit, args.runs, args.threads)
+        if method in REFERENCES:
+            ours, theirs = in_turn(folder, [[*myself, method]], args.runs)[0], []
+        else:
+            ours, theirs = compare(folder, method, args.mergekit, args.runs, args.threads)
         mine = middle(ours)
         line = f"| {method} | {mine.wall:.1f} | {mine.cpu:.1f} | {mine.memory:.0f} |"
         if theirs:

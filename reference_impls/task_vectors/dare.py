@@ -7,8 +7,8 @@ merging method can follow.
 Notation: delta_t = theta_t - theta_0 the task vector of model t, p the drop rate, K = 1 - p the density, m_t the random
 mask of what is kept, lambda the scaling coefficient.
 
-Departures: none. The paper says what to drop and leaves the merge open; `merge` offers the three it is combined with
-most.
+Departures: the probabilities of the masks are counted in steps of 1/65536. The paper says what to drop and leaves the merge
+open; `merge` offers the three it is combined with most.
 """
 
 from __future__ import annotations

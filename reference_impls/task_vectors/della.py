@@ -11,7 +11,7 @@ kept, lambda the scaling coefficient.
 
 Departures: the paper writes a step of eps / n per rank; as in the authors' code the step here is eps / (n - 1), so
 that the rates run from p - eps/2 to p + eps/2 with mean p. A row of one entry has the rate p. A row is one output
-unit: all but the first axis of a tensor.
+unit: all but the first axis of a tensor. The masks' probabilities are counted in steps of 1/65536.
 """
 
 from __future__ import annotations

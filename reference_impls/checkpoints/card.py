@@ -29,6 +29,7 @@ SAMPLES, SAMPLE = 64, 4096
 MOST = 20  # settings listed
 
 _PAPER = re.compile(r"\(([a-z]+\d{4}[a-z]\w*)\)")
+_SECRET = re.compile(r"://[^/@\s]*@")  # user and password in a URL
 _RUN = re.compile(r"`+")
 
 SAMPLED = (
@@ -68,6 +69,7 @@ def card(request: Request, name: str, prints: Mapping[Path, str], whole: bool) -
     lines += [f"A merge of {len(request.models)} models by {', '.join(code(method) for method in methods)}.", ""]
     lines += ["## Models", "", "| model | file | bytes | hash |", "| --- | --- | --- | --- |"]
     for model, checkpoint in zip(request.models, request.recipe.checkpoints):
+        model = _SECRET.sub("://", model)
         what = f"{code(model)} (base)" if request.base and checkpoint is request.lead else code(model)
         lines += [f"| {what} | {code(file.name)} | {file.stat().st_size} | `{prints[file]}` |" for file in checkpoint.files]
     lines += ["", WHOLE if whole else SAMPLED, "", "## Method", ""]
@@ -76,7 +78,7 @@ def card(request: Request, name: str, prints: Mapping[Path, str], whole: bool) -
         lines.append(f"- and {more} more settings, as the configuration gives them")
     if request.config is not None:
         lines += ["", f"The configuration, read with the variant {code(request.config.variant)}:"]
-    lines += ["", *fenced(request.text, "yaml"), ""]
+    lines += ["", *fenced(_SECRET.sub("://", request.text), "yaml"), ""]
     if differences := differences_of(request):
         lines += ["Where this departs from mergekit 0.1.5:", "", *(f"- {text}" for text in differences), ""]
     if entries := bibtex(methods_cited(request)):

@@ -8,15 +8,17 @@ same bytes once more: what becomes of a tensor depends on the recipe alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reference_impls.checkpoints.adapters import open_model
 from reference_impls.checkpoints.errors import CheckpointError
 from reference_impls.checkpoints.methods import is_joint
 from reference_impls.checkpoints.recipe import Recipe, Task
+from reference_impls.checkpoints.remote import is_remote
+from reference_impls.checkpoints.request import open_model
 from reference_impls.checkpoints.streaming import jobs
 from reference_impls.checkpoints.streaming import run as carry_out
 from reference_impls.checkpoints.writing import Output, Places, Shard, Tensors
@@ -79,36 +81,57 @@ def run(
         CheckpointError: as `streaming.run`, or distributed is missing.
         OSError: the cluster can't be reached, or its workers keep dying.
     """
-    try:
-        from distributed import Client, KilledWorker, as_completed
-    except ImportError:
-        raise CheckpointError('--dask needs distributed: pip install "model-fusion-atlas[dask]"') from None
     sizes = {task.name: recipe.like(task).numel for task in recipe.tasks}
-    with Client(address, set_as_default=False) as client:
-        client.wait_for_workers(1, timeout=60)
+    with connected(address) as client:
         parts = split(recipe, [task.name for task in tasks], PARTS * len(client.scheduler_info(n_workers=-1)["workers"]))
         common = ([absolute(name) for name in models], recipe.seed, str(output.folder), output.shards, output.tensors, device)
-        futures = {client.submit(work, part, *common, pure=False, retries=ATTEMPTS): part for part in parts}
-        try:
-            for future in as_completed(futures):
-                if future.status in ("error", "cancelled"):
-                    future.result()  # raises what happened
-                for name in futures[future].names:
-                    output.finish(name)
-                    if progress is not None:
-                        progress(sizes[name])
-                future.release()  # it is on the disk: no need to know it any longer, should its worker die
-        except KilledWorker as error:
-            raise OSError(f"workers of {address} keep dying: {error}") from None
-        finally:
-            client.cancel(list(futures))
+
+        def done(number: int) -> None:
+            for name in parts[number].names:
+                output.finish(name)
+                if progress is not None:
+                    progress(sizes[name])
+
+        spread(client, work, [(part, *common) for part in parts], done)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Yield a client of the scheduler at an address, which has a worker at least."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise CheckpointError('--dask needs distributed: pip install "model-fusion-atlas[dask]"') from None
+    try:
+        client = Client(address, set_as_default=False)
+    except ValueError as error:
+        raise CheckpointError(f"--dask {address}: {error}") from None
+    with client:
+        client.wait_for_workers(1, timeout=60)
+        yield client
+
+
+def spread(client: Any, function: Callable[..., None], calls: Sequence[tuple], done: Callable[[int], None]) -> None:
+    """Make calls on the workers, and say of each when it is done; a call whose worker dies is made once more elsewhere."""
+    from distributed import KilledWorker, as_completed
+
+    futures = {client.submit(function, *call, pure=False, retries=ATTEMPTS): number for number, call in enumerate(calls)}
+    try:
+        for future in as_completed(futures, loop=client.loop):
+            if future.status in ("error", "cancelled"):
+                future.result()  # raises what happened
+            done(futures[future])
+            future.release()  # what it did stays, should its worker die now
+    except KilledWorker as error:
+        raise OSError(f"the cluster's workers keep dying: {error}") from None
+    finally:
+        client.cancel(list(futures))
 
 
 def absolute(name: str) -> str:
     """Return a model's name with its paths from the root, as a worker may stand in another folder."""
-    if Path(name).exists():
-        return os.path.abspath(name)
-    return "+".join(os.path.abspath(part) for part in name.split("+"))
+    parts = [name] if Path(name).exists() else name.split("+")
+    return "+".join(part if is_remote(part) else os.path.abspath(part) for part in parts)
 
 
 def work(

@@ -15,14 +15,15 @@ from typing import Any
 
 import torch
 
-from reference_impls.checkpoints import cluster
+from reference_impls.checkpoints import cluster, storage
 from reference_impls.checkpoints.card import card, fingerprint
 from reference_impls.checkpoints.errors import CheckpointError
 from reference_impls.checkpoints.expand import DEPTH, depths
 from reference_impls.checkpoints.files import Checkpoint, read_bytes
+from reference_impls.checkpoints.remote import is_remote
 from reference_impls.checkpoints.request import Request, add_arguments, output, understand
 from reference_impls.checkpoints.streaming import run as carry_out
-from reference_impls.checkpoints.writing import Output
+from reference_impls.checkpoints.writing import Output, Shard, layout
 
 BESIDE = (  # what stands beside the weights and goes with them
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -47,31 +48,47 @@ def add_parser(commands: Any, argv: Sequence[str] = ()) -> None:
 def run(args: argparse.Namespace) -> int:
     path = output(args)
     request = understand(args)
-    check_apart(path, request.recipe.checkpoints)
     if args.device != "cpu":
         check_device(args.device)
+    if not is_remote(path):
+        check_apart(Path(path), request.recipe.checkpoints)
     prints = {file: fingerprint(file, whole=args.hash_inputs) for model in request.recipe.checkpoints for file in model.files}
     began = time.monotonic()
-    tensors = request.tensors
-    with Output(
-        path, tensors, identity=identity(request, prints), shard_size=args.shard_size, force=args.force, resume=args.resume
-    ) as out:
+    shards = (to_storage if is_remote(path) else to_folder)(path, args, request, prints)
+    if not args.quiet:
+        count = f"{len(shards)} file{'s' * (len(shards) > 1)}"
+        size = sum(shard.size for shard in shards)
+        print(f"{path}: {len(request.tensors)} tensors, {size / 1e9:.2f} GB in {count}, {time.monotonic() - began:.1f} s")
+    return 0
+
+
+def to_folder(path: str, args: argparse.Namespace, request: Request, prints: dict[Path, str]) -> Sequence[Shard]:
+    """Merge into a folder; return the files of the output."""
+    options = {"shard_size": args.shard_size, "force": args.force, "resume": args.resume}
+    with Output(Path(path), request.tensors, identity=identity(request, prints), **options) as out:
         tasks = [task for task in request.recipe.tasks if task.name not in out.done]
-        left = sum(request.recipe.like(task).numel for task in tasks)
-        with progress(left, args.quiet) as show:
+        with progress(sum(request.recipe.like(task).numel for task in tasks), args.quiet) as show:
             if args.dask is not None:
                 cluster.run(args.dask, request.recipe, request.models, out, tasks=tasks, device=args.device, progress=show)
             else:
                 carry_out(request.recipe, out, tasks=tasks, threads=args.threads, device=args.device, progress=show)
         for name, owner in request.recipe.ties.items():
-            if name in tensors and name not in out.done:
+            if name in request.tensors and name not in out.done:
                 out.copy(owner, name)
-        out.publish(files_beside(request) | {"README.md": card(request, path.name, prints, args.hash_inputs).encode()})
-        size = sum(shard.size for shard in out.shards)
-    if not args.quiet:
-        count = f"{len(out.shards)} file{'s' * (len(out.shards) > 1)}"
-        print(f"{path}: {len(tensors)} tensors, {size / 1e9:.2f} GB in {count}, {time.monotonic() - began:.1f} s")
-    return 0
+        out.publish(files_beside(request, out.path.name, prints, args.hash_inputs))
+        return out.shards
+
+
+def to_storage(path: str, args: argparse.Namespace, request: Request, prints: dict[Path, str]) -> Sequence[Shard]:
+    """Merge into a storage that is no folder; return the files of the output."""
+    shards = layout(request.tensors, args.shard_size)
+    destination = storage.Destination(path, shards, identity(request, prints), args.force, args.resume)
+    names = {name for shard in destination.left for name in shard.starts}
+    left = sum(request.recipe.like(task).numel for task in request.recipe.tasks if task.name in names)
+    with progress(left, args.quiet) as show:
+        storage.produce(request, destination, threads=args.threads, device=args.device, dask=args.dask, progress=show)
+    destination.publish(files_beside(request, path.rstrip("/").rpartition("/")[2], prints, args.hash_inputs), request.tensors)
+    return shards
 
 
 def check_apart(path: Path, checkpoints: Sequence[Checkpoint]) -> None:
@@ -101,14 +118,15 @@ def identity(request: Request, prints: dict[Path, str]) -> str:
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
-def files_beside(request: Request) -> dict[str, bytes]:
-    """Return config.json for the output, and the files that the lead has beside its weights."""
+def files_beside(request: Request, name: str, prints: dict[Path, str], whole: bool) -> dict[str, bytes]:
+    """Return the model card, config.json, and the files that the lead has beside its weights."""
+    readme = {"README.md": card(request, name, prints, whole).encode()}
     if not request.lead.path.is_dir():
-        return {}
+        return readme
     files = {name: read_bytes(request.lead.path / name, MAX_BESIDE) for name in BESIDE if (request.lead.path / name).exists()}
     if request.lead.config is not None:
         files["config.json"] = json.dumps(config_of(request), indent=2, ensure_ascii=False).encode() + b"\n"
-    return files
+    return files | readme
 
 
 def config_of(request: Request) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import reference_impls
-from reference_impls.checkpoints import adapters, mergekit
+from reference_impls.checkpoints import adapters, mergekit, remote
 from reference_impls.checkpoints.checks import cheap_check
 from reference_impls.checkpoints.config import DTYPES, MAX_TEXT, Config, parse_config
 from reference_impls.checkpoints.errors import CheckpointError, quoted
@@ -68,8 +68,8 @@ class Request:
 def add_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
     """Add what `merge` and `plan` have in common, with the options of the method that `argv` names."""
     parser.add_argument("what", metavar="CONFIG|METHOD", help="a configuration file, or a method such as ties_merging")
-    parser.add_argument("out", nargs="?", type=Path, metavar="OUT", help="the folder to write")
-    parser.add_argument("-o", "--out", dest="out_option", type=Path, metavar="OUT", help="the same, as an option")
+    parser.add_argument("out", nargs="?", metavar="OUT", help="the folder to write, or a URL such as s3://bucket/model")
+    parser.add_argument("-o", "--out", dest="out_option", metavar="OUT", help="the same, as an option")
     parser.add_argument("--base", metavar="DIR", help="the base model (with METHOD)")
     parser.add_argument("--models", nargs="+", default=[], metavar="DIR", help="the models (with METHOD)")
     parser.add_argument("--dtype", "--out-dtype", choices=DTYPES, help="of the output; default: the base's")
@@ -162,7 +162,7 @@ def understand(args: argparse.Namespace) -> Request:
     return request
 
 
-def output(args: argparse.Namespace) -> Path:
+def output(args: argparse.Namespace) -> str:
     """Return where the output is to be."""
     outs = [out for out in (args.out, args.out_option) if out is not None]
     if len(outs) != 1:
@@ -222,7 +222,8 @@ def _by_method(args: argparse.Namespace) -> Request:
 
 
 def open_model(name: str) -> Checkpoint:
-    """Open a model by the name that it was given: a local folder or file, with adapters after plus signs."""
+    """Open a model by the name that it was given: a folder, a file or a URL, with adapters after plus signs."""
+    name = remote.local(name)
     path = name.partition("+")[0]
     if not Path(name).exists() and not Path(path).exists():
         hub = f"; models of a hub are downloaded first: hf download {path} --local-dir DIR" if path.count("/") == 1 else ""

@@ -84,6 +84,16 @@ def _shard(file: str, names: list[str], tensors: Tensors) -> Shard:
     return Shard(file, header, {name: len(header) + offset for name, offset in offsets.items()}, len(header) + end)
 
 
+def index_file(shards: Sequence[Shard], tensors: Tensors, stem: str = "model") -> dict[str, bytes]:
+    """Return the index that says in which file each tensor is, by its name; nothing where there is one file."""
+    if len(shards) == 1:
+        return {}
+    files = {name: shard.name for shard in shards for name in shard.starts}
+    size = sum(math.prod(shape) * dtype.itemsize for dtype, shape in tensors.values())
+    index = {"metadata": {"total_size": size}, "weight_map": {name: files[name] for name in tensors}}
+    return {f"{stem}.safetensors.index.json": json.dumps(index, indent=2, ensure_ascii=False).encode() + b"\n"}
+
+
 class Places:
     """The files of an output, open, with the place of every tensor in them. Any number of threads may write."""
 
@@ -185,7 +195,7 @@ class Output(Places):
             self._check()
             if missing := sorted(self.tensors.keys() - self._recorded):
                 raise RuntimeError(f"{len(missing)} tensors were never finished, {missing[0]!r} first")
-            for name, content in {**self._index(), **(files or {})}.items():
+            for name, content in {**index_file(self.shards, self.tensors, self._stem), **(files or {})}.items():
                 _write_file(self.folder / name, content)
             for descriptor in self.files:
                 os.fsync(descriptor)
@@ -308,14 +318,6 @@ class Output(Places):
             raise self._failure
 
     # --- the name ------------------------------------------------------------------------------------------------
-
-    def _index(self) -> dict[str, bytes]:
-        if len(self.shards) == 1:
-            return {}
-        files = {name: shard.name for shard in self.shards for name in shard.starts}
-        size = sum(math.prod(shape) * dtype.itemsize for dtype, shape in self.tensors.values())
-        index = {"metadata": {"total_size": size}, "weight_map": {name: files[name] for name in self.tensors}}
-        return {f"{self._stem}.safetensors.index.json": json.dumps(index, indent=2, ensure_ascii=False).encode() + b"\n"}
 
     def _rename(self) -> None:
         """Give the folder its name. What was there before goes, in the same step where the system can exchange two names."""

@@ -82,7 +82,7 @@ def test_the_card_of_a_merge_with_hostile_names(tmp_path: Path) -> None:
         save_file({"w": torch.randn(4, 4)}, folder / "model.safetensors")
     config = tmp_path / "c.yml"
     config.write_text(
-        f"merge_method: ties\nbase_model: {tmp_path / 'base'}\n# ``` </code><script>alert(1)</script>\n"
+        f"merge_method: ties\nbase_model: {tmp_path / 'base'}\n# s3://user:secret@host/x ``` </code><script>alert(1)</script>\n"
         f"models: [{{model: '{hostile}', parameters: {{weight: 0.5, density: 0.5}}}}]\n"
     )
     out = tmp_path / "x`<img src=x onerror=alert(1)>"
@@ -95,7 +95,7 @@ def test_the_card_of_a_merge_with_hostile_names(tmp_path: Path) -> None:
     for wanted in ("ties_merging(density=0.5", "@inproceedings{yadav2023ties", "Trim scope: one ranking", torch.__version__):
         assert wanted in body
     assert hashlib.sha256((hostile / "model.safetensors").read_bytes()).hexdigest() in body
-    assert "SHA-256 of the whole file" in body
+    assert "SHA-256 of the whole file" in body and "secret" not in body and "s3://host/x" in body
 
 
 def test_two_methods_are_cited_where_one_follows_the_other(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import distributed
@@ -52,11 +53,19 @@ def slow_work(*arguments: object) -> None:
     real_work(*arguments)
 
 
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[distributed.LocalCluster]:
+    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+        with distributed.LocalCluster(**settings) as local:
+            yield local
+
+
 @pytest.mark.slow
-def test_a_worker_killed_halfway_changes_no_bit(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_worker_killed_halfway_changes_no_bit(tmp_path: Path, monkeypatch, capsys, two_workers) -> None:
     models = family(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setattr(cluster, "work", slow_work)
     finish, killed = Output.finish, []
 
@@ -69,10 +78,10 @@ def test_a_worker_killed_halfway_changes_no_bit(tmp_path: Path, monkeypatch, cap
 
     arguments = ("merge", "dare", "--base", "base", "--models", "a", "b", "--density", "0.5", "--merge", "ties", "--quiet")
     assert main([*arguments, "-o", "here"]) == 0  # random masks, and a threshold of the whole model
-    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
-    with distributed.LocalCluster(**settings) as local, distributed.Client(local) as client:
+    address = two_workers.scheduler_address
+    with distributed.Client(address, set_as_default=False) as client:
         monkeypatch.setattr(Output, "finish", kill_one)
-        assert main([*arguments, "-o", "there", "--dask", local.scheduler_address]) == 0
+        assert main([*arguments, "-o", "there", "--dask", address]) == 0
         assert killed and killed[0] not in client.scheduler_info()["workers"]
         assert weights("there") == weights("here") and not [*Path("there").glob(".*")]
 
@@ -80,5 +89,16 @@ def test_a_worker_killed_halfway_changes_no_bit(tmp_path: Path, monkeypatch, cap
         save_file(models["a"], "a/model.safetensors")
         capsys.readouterr()
         soup = ("uniform_soup", "--models", "a", "b")
-        assert main(["merge", *soup, "--quiet", "-o", "out", "--dask", local.scheduler_address]) == 1
+        assert main(["merge", *soup, "--quiet", "-o", "out", "--dask", address]) == 1
         assert "tensor 'lm_head.weight' holds nan at [2, 3]" in capsys.readouterr().err and not Path("out").exists()
+
+
+@pytest.mark.slow
+def test_workers_send_the_files_of_an_output_in_a_storage_themselves(tmp_path: Path, monkeypatch, two_workers) -> None:
+    monkeypatch.chdir(tmp_path)
+    family(tmp_path)
+    models = ("--base", f"file://{tmp_path}/base", "--models", "a", "b")
+    arguments = ("merge", "ties_merging", *models, "--shard-size", "6kB", "--quiet")
+    assert main([*arguments, "-o", "here"]) == 0
+    assert main([*arguments, "-o", f"file://{tmp_path}/there", "--dask", two_workers.scheduler_address]) == 0
+    assert weights("there") == weights("here") != {}

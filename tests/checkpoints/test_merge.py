@@ -258,7 +258,7 @@ def test_what_cannot_be_done_is_refused_before_a_byte_is_read(models: dict, caps
 def test_values_that_mergekit_bends_are_refused(models: dict, capsys) -> None:
     crumbs = TIES.replace("merge_method: ties", "merge_method: breadcrumbs")
     Path("config.yml").write_text(crumbs.replace("density: 0.4", "density: 0.4, gamma: 0.7"))
-    assert "gamma is 0.7 with density 0.4; gamma is at least 0 and gamma + density at most 1" in refusal(capsys, "plan", "config.yml")
+    assert "gamma is 0.7 with density 0.4" in refusal(capsys, "plan", "config.yml")
     Path("config.yml").write_text(crumbs.replace("density: 0.4", "density: 1, gamma: 0.7"))  # all is kept
     assert main(["plan", "config.yml"]) == 0
     arc = TIES.replace("merge_method: ties", "merge_method: multislerp")

@@ -11,7 +11,7 @@ r = \frac{\sum_l \sum_j (a_{lj} - \bar a_l)(b_{lj} - \bar b_l)}
 $$
 
 with the mean of each tensor taken away, so that a common offset is no likeness. Networks trained from different initialisations
-have r near 0 (at most 0.04 in size among the pairs that our tests measure), a fine-tuned model and its base r near 1 (0.93 and
+have r near 0 (below 0.05 in size among the pairs that our tests measure), a fine-tuned model and its base r near 1 (0.93 and
 more), and two models fine-tuned from one base not much less (0.88 and more). From 0.5 the two count as of one base, below 0.25 as
 trained apart, and between the report says that it can't tell. Models of one base that were trained on for very long, or whose
 units were permuted, can fall below 0.25 too: the verdict says that their entries don't correspond, not how that came about.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,6 +23,7 @@ from reference_impls.checkpoints import merge, writing
 from reference_impls.checkpoints.combine import write_adapter
 from reference_impls.checkpoints.expand import place
 from reference_impls.checkpoints.files import Checkpoint
+from tests.checkpoints.configs import configs, mangled
 from tests.checkpoints.models import LAYERS, WIDTH, family, language_model, save
 
 TIES = """
@@ -374,6 +378,22 @@ def test_killed_at_fifty_random_points_it_leaves_nothing_or_all_and_goes_on_to_t
         found = {file.name: file.read_bytes() for file in out.iterdir() if file.name not in ("README.md", writing.JOURNAL)}
         assert found == whole
     assert interrupted >= 5
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    found = tmp_path_factory.mktemp("family")
+    family(found)
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=configs() | mangled())
+def test_no_configuration_brings_a_traceback(text: str, folder: Path) -> None:
+    with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()):
+        Path("config.yml").write_text(text, "utf-8")
+        code = main(["plan", "config.yml"])
+    assert (code, err.getvalue().count("\n")) in ((0, 0), (1, 1))
 
 
 # --- what is said -------------------------------------------------------------------------------------------------

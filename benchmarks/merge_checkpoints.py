@@ -127,10 +127,11 @@ def write_config(folder: Path, method: str) -> Path:
 
 
 def measure(command: Sequence[str], log: Path) -> Measured:
-    """Run a program to its end."""
+    """Run a program to its end, with the number of threads that it takes by default."""
+    env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | {"PYTHONPATH": str(ROOT)}
     began = time.monotonic()
     with open(log, "wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, cwd=ROOT, env=env)
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -94,13 +94,14 @@ class _Part:
 def _difference(base: Checkpoint, finetuned: Checkpoint, name: str, rank: int) -> _Part:
     before, after = base.tensor(name), finetuned.tensor(name)
     dtype = torch.promote_types(torch.promote_types(before.dtype, after.dtype), torch.float32)
-    delta = after.to(dtype) - before.to(dtype)
+    delta = after.to(dtype, copy=True).sub_(before)  # an embedding fills gigabytes: no copy too many
     norm = float(torch.linalg.vector_norm(delta, dtype=torch.float64))
     if norm == 0 or delta.ndim < 2 or not name.endswith(".weight"):
         return _Part(norm)
     matrix = delta.flatten(1)
     A, B = nearest(matrix, rank, EXACT)
-    lost = float(torch.linalg.vector_norm(matrix - B @ A, dtype=torch.float64))
+    rows = zip(matrix.split(1024), B.split(1024))
+    lost = math.hypot(*(float(torch.linalg.vector_norm(part - b @ A, dtype=torch.float64)) for part, b in rows))
     transposed = _EMBEDDING.search(name) or (base.config or {}).get("model_type") in TRANSPOSED
     if transposed and delta.ndim == 2:  # PEFT then adds (B A)^T
         A, B = B.T, A.T

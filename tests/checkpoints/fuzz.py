@@ -31,7 +31,7 @@ from reference_impls.checkpoints.mergekit import METHODS
 HUGE = b"0x" + b"f" * 5000  # in YAML a number that can't even be printed
 PIECES = (b'"', b"{", b"}", b"[" * 50, b",", b":", b"\\", b"\\u", b"null", b"1e999", b"\xff", b"\0", b"&a ", b"*a", b"- ", HUGE)
 FILE = Path("model.safetensors")
-SECONDS = 1.0  # no input may take longer
+SECONDS = 1.0  # of CPU; no input may take longer
 
 HURTFUL = [
     None, True, False, 0, -1, 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64, 10**30, 10**300, -(2**63), 1 << 4000,
@@ -218,7 +218,7 @@ def fuzz(inputs: int, seed: int = 0, targets: tuple[str, ...] = tuple(TARGETS)) 
         target = targets[number % len(targets)]
         make, read = TARGETS[target]
         data = scratched(make(source), source)
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             read(data)
             outcome = "read"
@@ -227,7 +227,7 @@ def fuzz(inputs: int, seed: int = 0, targets: tuple[str, ...] = tuple(TARGETS)) 
             outcome = "refused"
         except BaseException as error:
             raise AssertionError(f"{target} number {number} of seed {seed} escaped with {error!r}: {data!r}") from error
-        if (seconds := time.perf_counter() - began) > SECONDS:
+        if (seconds := time.process_time() - began) > SECONDS:
             raise AssertionError(f"{target} number {number} of seed {seed} took {seconds:.1f} s: {data!r}")
         counts[target, outcome] += 1
     return counts

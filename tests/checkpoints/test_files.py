@@ -125,9 +125,9 @@ def test_a_header_of_a_gigabyte_costs_nothing(tmp_path):
         file.write((2**30).to_bytes(8, "little"))
         file.truncate(2**31)  # a file of 2 GB that takes no room on the disk
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     assert "announces a header of 1073741824 bytes; the format allows 100000000" in refusal(tmp_path)
-    assert tracemalloc.get_traced_memory()[1] < 1_000_000 and time.perf_counter() - began < 1
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000 and time.process_time() - began < 1
     tracemalloc.stop()
     assert "it is cut off or damaged" in refusal(written(tmp_path, {}, length=99_000_000))
 

@@ -50,7 +50,7 @@ class Checkpoint(Mapping[str, Entry]):
         self.files = tuple(files)
         self.metadata = dict(metadata or {})
         self._descriptors, self._entries = dict(files), dict(entries)
-        self.close = weakref.finalize(self, _close, list(files.values()))
+        self.close = weakref.finalize(self, _close, self._descriptors)
 
     @classmethod
     def open(cls, path: str | Path, allow_nonfinite: bool = False) -> Checkpoint:
@@ -86,7 +86,7 @@ class Checkpoint(Mapping[str, Entry]):
                 entries = _as_indexed(entries, folder, index)
             config = read_json(folder / "config.json") if path.is_dir() and "config.json" in os.listdir(path) else None
         except BaseException:
-            _close(list(files.values()))
+            _close(files)
             raise
         return cls(path, files, entries, config, metadata, allow_nonfinite)
 
@@ -121,6 +121,8 @@ class Checkpoint(Mapping[str, Entry]):
         stop = entry.numel if stop is None else stop
         if not 0 <= start <= stop <= entry.numel:
             raise ValueError(f"entries {start} to {stop} of {name!r}, which has {entry.numel}")
+        if entry.file not in self._descriptors:
+            raise ValueError(f"{self.path} has been closed")
         block = torch.empty(stop - start, dtype=entry.dtype) if out is None else out.view(-1)[: stop - start]
         if block.dtype != entry.dtype or block.numel() != stop - start:
             raise ValueError(f"{stop - start} entries of {entry.dtype} don't fit in {tuple(out.shape)} of {out.dtype}")
@@ -290,9 +292,9 @@ def _fill(descriptor: int, buffer: memoryview, place: int) -> None:
         buffer, place = buffer[count:], place + count
 
 
-def _close(descriptors: list[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
+def _close(descriptors: dict[Path, int]) -> None:
+    while descriptors:
+        os.close(descriptors.popitem()[1])
 
 
 def _as_indexed(entries: dict[str, Entry], folder: Path, index: Mapping[str, str]) -> dict[str, Entry]:

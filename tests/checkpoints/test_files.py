@@ -336,6 +336,15 @@ def test_any_header_is_read_or_refused(text):
         assert str(error).isprintable()
 
 
+def test_a_closed_checkpoint_reads_no_other_file(tmp_path):
+    save_file({"w": torch.ones(6)}, tmp_path / "model.safetensors")
+    with Checkpoint.open(tmp_path) as checkpoint:
+        assert checkpoint.tensor("w").sum() == 6
+    with open(tmp_path / "model.safetensors", "rb"), pytest.raises(ValueError, match="has been closed"):
+        checkpoint.tensor("w")
+    checkpoint.close()
+
+
 def test_reading_asks_for_what_is_there(tmp_path):
     save_file({"w": torch.arange(6.0)}, tmp_path / "model.safetensors")
     checkpoint = Checkpoint.open(tmp_path)

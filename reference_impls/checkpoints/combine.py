@@ -127,7 +127,7 @@ def each(work: Callable[[str], Any], names: Sequence[str], threads: int | None =
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             return list(pool.map(work, names))
     finally:
         torch.set_num_threads(before)

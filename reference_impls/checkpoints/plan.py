@@ -13,6 +13,7 @@ from reference_impls.checkpoints.recipe import Task
 from reference_impls.checkpoints.request import Request, add_arguments, understand
 from reference_impls.checkpoints.streaming import KEEP
 from reference_impls.checkpoints.writing import layout
+from reference_impls.core.blocks import BLOCK
 
 MOST = 10  # lines of one kind
 
@@ -48,7 +49,8 @@ def describe(request: Request, shard_size: int, threads: int) -> str:
     settings = settings_of(request)
     lines += ["method", *_some([f"{_count(count, 'tensor')}: {call}" for call, count in settings])]
     lines += ["passes", *(f"  {text}" for text in dict.fromkeys(_passes(task) for task in recipe.tasks))]
-    lines.append(f"memory  about {_size(_memory(request, threads))} beside what torch takes ({threads} threads)")
+    bound = "at least" if {"matrix", "model"} & {streaming(task.method).way for task in recipe.tasks} else "up to"
+    lines.append(f"memory  {bound} {_size(_memory(request, threads))} beside what torch takes ({_count(threads, 'thread')})")
     if copied := [task.name for task in recipe.tasks if not task.dtype.is_floating_point]:
         lines += ["copied from the first model, being no floating-point numbers", *_some(copied)]
     if differences := differences_of(request):
@@ -71,15 +73,20 @@ def _passes(task: Task) -> str:
 
 
 def _memory(request: Request, threads: int) -> int:
-    """Bytes that the largest tensors take while they are worked on; methods on blocks stay below `KEEP` and a few blocks."""
-    found = KEEP
+    """Bytes for a few blocks a thread, what is kept because it is needed twice, and tensors that must be whole."""
+    few, kept, largest, model = 0, 0, 0, 0
     for task in request.recipe.tasks:
-        size = 4 * request.recipe.like(task).numel * (len(task.models) + 2)
-        if streaming(task.method).way == "matrix":
-            found = max(found, threads * size)
-        elif streaming(task.method).way == "model":
-            found += size
-    return found
+        inputs = 4 * (len(task.models) + 2)  # the result and a step before it too, in float32
+        size = inputs * request.recipe.like(task).numel
+        few = max(few, 2 * threads * inputs * BLOCK)
+        match streaming(task.method).way:
+            case "numbers":
+                kept = max(kept, min(KEEP, threads * size))
+            case "matrix":
+                largest = max(largest, threads * size)  # and what a decomposition takes
+            case "model":
+                model += size
+    return few + kept + largest + model
 
 
 def notes_on(request: Request) -> list[str]:

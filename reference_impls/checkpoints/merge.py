@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from reference_impls.checkpoints import cluster, storage
-from reference_impls.checkpoints.card import card, fingerprint
+from reference_impls.checkpoints.card import card, fingerprint, versions
 from reference_impls.checkpoints.errors import CheckpointError
 from reference_impls.checkpoints.expand import DEPTH, depths
 from reference_impls.checkpoints.files import Checkpoint, read_bytes
@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
 def to_folder(path: str, args: argparse.Namespace, request: Request, prints: dict[Path, str]) -> Sequence[Shard]:
     """Merge into a folder; return the files of the output."""
     options = {"shard_size": args.shard_size, "force": args.force, "resume": args.resume}
-    with Output(Path(path), request.tensors, identity=identity(request, prints), **options) as out:
+    tensors = request.tensors
+    with Output(Path(path), tensors, identity=identity(request, prints), **options) as out:
         tasks = [task for task in request.recipe.tasks if task.name not in out.done]
         with progress(sum(request.recipe.like(task).numel for task in tasks), args.quiet) as show:
             if args.dask is not None:
@@ -73,7 +74,7 @@ def to_folder(path: str, args: argparse.Namespace, request: Request, prints: dic
             else:
                 carry_out(request.recipe, out, tasks=tasks, threads=args.threads, device=args.device, progress=show)
         for name, owner in request.recipe.ties.items():
-            if name in request.tensors and name not in out.done:
+            if name in tensors and name not in out.done:
                 out.copy(owner, name)
         out.publish(files_beside(request, out.path.name, prints, args.hash_inputs))
         return out.shards
@@ -110,7 +111,7 @@ def check_device(device: str) -> None:
 def identity(request: Request, prints: dict[Path, str]) -> str:
     """Return what stands for everything that the output's bytes depend on."""
     said = [
-        torch.__version__,
+        *versions().values(),
         request.recipe.seed,
         *prints.values(),
         *([*map(str, dataclasses.astuple(task))] for task in request.recipe.tasks),

@@ -4,9 +4,10 @@
     python benchmarks/merge_checkpoints.py --size 1GB --methods linear ties --runs 3
     python benchmarks/merge_checkpoints.py --size 4GB --methods linear ties         # ours alone: memory and time by size
 
-Both programs read the same configuration file and run on their defaults (two threads for ours), the import of torch included; ours with
-`--variant mergekit`. The floor reads all inputs and copies one, with a plain loop of system calls; the naive loop holds whole models in
-memory. CPU seconds are steadier than wall seconds on a machine that others use, and ratios taken in turn steadier than either.
+Both programs read the same configuration file and run on their defaults (one thread a core), the import of torch included;
+ours with `--variant mergekit`. The floor reads all inputs and copies one, with a plain loop of system calls; the naive loop
+holds whole models in memory. CPU seconds are steadier than wall seconds on a machine that others use, and ratios taken in turn
+steadier than either.
 """
 
 from __future__ import annotations
@@ -81,8 +82,9 @@ def write_models(folder: Path, size: int, shard_size: int = 500 * 10**6) -> None
     layers = round((size / 2 - 2 * vocab * hidden) / sum(map(math.prod, layer.values())))
     shapes = ends | {f"model.layers.{i}.{name}.weight": shape for i in range(layers) for name, shape in layer.items()}
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden, "intermediate_size": inner,
-              "num_hidden_layers": layers, "num_attention_heads": hidden // 32, "num_key_value_heads": hidden // 64, "vocab_size": vocab,
-              "torch_dtype": "bfloat16", "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": False}  # fmt: skip
+              "num_hidden_layers": layers, "num_attention_heads": hidden // 32, "num_key_value_heads": hidden // 64,
+              "vocab_size": vocab, "torch_dtype": "bfloat16", "rms_norm_eps": 1e-5, "hidden_act": "silu",
+              "tie_word_embeddings": False}  # fmt: skip
     for number in range(4):
         model = folder / ("base" if number == 0 else f"ft{number}")
         if model.exists():
@@ -145,7 +147,8 @@ def floor(folder: Path, out: Path) -> None:
     out.mkdir()
     for number in (1, 2, 3):
         for file in sorted((folder / f"ft{number}").glob("*.safetensors")):
-            with open(file, "rb", buffering=0) as source, open(out / file.name if number == 1 else os.devnull, "wb", buffering=0) as sink:
+            target = out / file.name if number == 1 else os.devnull
+            with open(file, "rb", buffering=0) as source, open(target, "wb", buffering=0) as sink:
                 while count := source.readinto(buffer):
                     if number == 1:
                         sink.write(memoryview(buffer)[:count])
@@ -171,7 +174,8 @@ def naive(folder: Path, out: Path, method: str) -> None:
         threshold = rows.abs().sort(dim=1).values[:, rows.shape[1] // 2, None]
         rows = torch.where(rows.abs() >= threshold, rows, 0)
         agree = rows * (rows.sign() == rows.sum(dim=0).sign())
-        merged[key] = (base[key].float() + (agree.sum(dim=0) / agree.ne(0).sum(dim=0).clamp(min=1)).reshape(tensor.shape)).to(tensor.dtype)
+        mean = agree.sum(dim=0) / agree.ne(0).sum(dim=0).clamp(min=1)
+        merged[key] = (base[key].float() + mean.reshape(tensor.shape)).to(tensor.dtype)
     out.mkdir()
     save_file(merged, out / "model.safetensors")
 
@@ -179,7 +183,8 @@ def naive(folder: Path, out: Path, method: str) -> None:
 def compare(folder: Path, method: str, mergekit: str | None, runs: int, threads: int) -> tuple[list[Measured], list[Measured]]:
     """Measure ours and mergekit's."""
     config, out = str(write_config(folder, method)), str(folder / "out")
-    ours = [sys.executable, "-m", "reference_impls", "merge", config, out, "--variant", "mergekit", "--threads", str(threads), "--quiet"]
+    ours = [sys.executable, "-m", "reference_impls", "merge", config, out, "--variant", "mergekit", "--quiet"]
+    ours += ["--threads", str(threads)]
     results = in_turn(folder, [ours, [mergekit, config, out, "--quiet"]] if mergekit else [ours], runs)
     return results[0], results[1] if mergekit else []
 
@@ -202,11 +207,12 @@ def middle(results: Sequence[Measured]) -> Measured:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="200MB", help="of each model; default 200MB")
-    parser.add_argument("--methods", nargs="*", choices=[*REFERENCES, *PARAMETERS], default=[*REFERENCES, *PARAMETERS], help="default: all")
+    rows = [*REFERENCES, *PARAMETERS]
+    parser.add_argument("--methods", nargs="*", choices=rows, default=rows, help="default: all")
     parser.add_argument("--runs", type=int, default=1, help="of each program and method, in turn; medians are shown")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--mergekit", help="path of the program mergekit-yaml, version 0.1.5")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "atlas-benchmark", help="where the models are kept")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "atlas-benchmark", help="keeps the models")
     parser.add_argument("--alone", choices=["models", *REFERENCES], help=argparse.SUPPRESS)
     args = parser.parse_args()
     folder, size = args.work / args.size, int(float(args.size[:-2]) * UNITS[args.size[-2:].upper()])
@@ -218,10 +224,11 @@ def main() -> None:
     subprocess.run([*myself, "models"], check=True)  # a process of its own: the memory of this one counts for those it starts
 
     version = importlib.metadata.version
-    print(f"{args.size} of bfloat16 a model, a base and three fine-tunes; {args.threads} threads; {platform.machine()}, {os.cpu_count()} cores, "
-          f"Python {platform.python_version()}, torch {version('torch')}; load {os.getloadavg()[0]:.1f}; {args.runs} runs each")  # fmt: skip
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {version('torch')}"
+    print(f"{args.size} of bfloat16 a model, a base and three fine-tunes; {args.runs} runs each")
+    print(f"{machine}; load {os.getloadavg()[0]:.1f}")
     if args.mergekit is None:
-        print("mergekit isn't measured: install mergekit==0.1.5 in an environment of its own and pass --mergekit PATH/TO/mergekit-yaml")
+        print("mergekit isn't measured: install mergekit==0.1.5 in an environment of its own, and pass --mergekit mergekit-yaml")
     print("\n| | wall s | CPU s | MB | mergekit wall s | CPU s | MB | wall ratio | CPU ratio |\n| --- |" + " ---: |" * 8)
     for method in args.methods:
         if method in REFERENCES:
@@ -232,7 +239,8 @@ def main() -> None:
         line = f"| {method} | {mine.wall:.1f} | {mine.cpu:.1f} | {mine.memory:.0f} |"
         if theirs:
             other = middle(theirs)
-            line += f" {other.wall:.1f} | {other.cpu:.1f} | {other.memory:.0f} | {other.wall / mine.wall:.1f} | {other.cpu / mine.cpu:.1f} |"
+            line += f" {other.wall:.1f} | {other.cpu:.1f} | {other.memory:.0f} |"
+            line += f" {other.wall / mine.wall:.1f} | {other.cpu / mine.cpu:.1f} |"
         else:
             line += " | | | | |"
         print(line, flush=True)

@@ -86,7 +86,8 @@ def model_stock(
 def _pull_rows(taus: Sequence[Tensor], mean_of: str, clamp: bool) -> Tensor:
     """t times the mean of the task vectors, with a t for each row."""
     taus = [tau.double() for tau in taus]
-    products = {(i, j): (taus[i] * taus[j]).sum(dim=-1, keepdim=True) for i, j in combinations_with_replacement(range(len(taus)), 2)}
+    pairs = combinations_with_replacement(range(len(taus)), 2)
+    products = {(i, j): (taus[i] * taus[j]).sum(dim=-1, keepdim=True) for i, j in pairs}
     return _ratio(products, len(taus), mean_of, clamp) * sum(taus) / len(taus)
 
 

@@ -111,7 +111,8 @@ def _weights(aa: Tensor, ab: Tensor, bb: Tensor, t: float, length: str, dot_thre
     weight_b = torch.where(straight, t, (t * omega).sin() / sine)
     if length == "combined":
         return weight_a, weight_b
-    direction_a, direction_b = (torch.where(n == 0, 0, w / torch.where(n == 0, 1, n)) for w, n in ((weight_a, norm_a), (weight_b, norm_b)))
+    direction_a = torch.where(norm_a == 0, 0, weight_a / torch.where(norm_a == 0, 1, norm_a))
+    direction_b = torch.where(norm_b == 0, 0, weight_b / torch.where(norm_b == 0, 1, norm_b))
     norm = (direction_a**2 * aa + 2 * direction_a * direction_b * ab + direction_b**2 * bb).clamp(min=0).sqrt()
     wanted = ((1 - t) * norm_a + t * norm_b) / torch.where(norm == 0, 1, norm)
     return wanted * direction_a, wanted * direction_b

@@ -7,8 +7,8 @@ There are four ways to run a reference function on files:
 - "matrix": one tensor at a time, whole in memory;
 - "model": the whole model in memory, because the method can't be cut.
 
-Where `joint` holds for its options, a method of the first two ways looks at all tensors before it writes one: it runs over the files
-several times, with memory for a few blocks.
+Where `joint` holds for its options, a method of the first two ways looks at all tensors before it writes one: it runs over the
+files several times, with memory for a few blocks.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ def streaming(method: str) -> Streaming:
     """
     if method in METHODS:
         return METHODS[method]
-    why = ELSEWHERE.get(method, "it needs data, gradients, training or a network" if method in reference_impls.methods() else "there is no such method")
+    known = method in reference_impls.methods()
+    why = ELSEWHERE.get(method, "it needs data, gradients, training or a network" if known else "there is no such method")
     raise CheckpointError(f"{method} can't run on checkpoints: {why}")
 
 

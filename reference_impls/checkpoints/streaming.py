@@ -1,9 +1,9 @@
 """The engine: carries out a recipe with the reference functions, on files of any size.
 
-A reference function gets tensors that are read in blocks when they are needed (`core.blocks.Streamed`), and returns one that says how
-its blocks are computed; these are written one by one. Memory for a few blocks a thread is enough, except for the methods that
-`methods.METHODS` says need more. Blocks are cut in the same way for one thread and for many, in memory and on disk, so that the
-result is the same to the bit.
+A reference function gets tensors that are read in blocks when they are needed (`core.blocks.Streamed`), and returns ones that
+say how their blocks are computed; these are written one by one. Memory for a few blocks a thread is enough, except for the
+methods that `methods.METHODS` says need more. Blocks are cut in the same way for one thread and for many, in memory and on
+disk, so that the result is the same to the bit.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import ctypes
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from math import prod
 from typing import Any, Protocol
 
@@ -66,12 +67,23 @@ def run(
     groups = [(job, [task for task in job if task.name in wanted]) for job in jobs(recipe)]
     alone = largest_first(task for job, left in groups for task in left if len(job) == 1)
     with _one_thread_each(), ThreadPoolExecutor(threads) as pool:
-        engine.together(pool, [lambda task=task: engine.write(task, engine.merge([task])) for task in alone])
-        for job, left in groups:
-            if len(job) > 1 and left:
-                with working_in(pool):
-                    merged = engine.merge(job)
-                engine.together(pool, [lambda task=task: engine.write(task, merged) for task in largest_first(left)])
+        try:
+            together(pool, [lambda task=task: engine.write(task, engine.merge([task])) for task in alone])
+            for job, left in groups:
+                if len(job) > 1 and left:
+                    with working_in(pool):
+                        merged = engine.merge(job)
+                    together(pool, [partial(engine.write, task, merged) for task in largest_first(left)])
+        except BaseException:  # a failure or an interrupt: what runs ends at its next block, what waits is given up
+            engine.stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def together(pool: Executor, work: Sequence[Callable[[], None]]) -> None:
+    """Do all of the work, up to the first failure."""
+    for future in wait([pool.submit(part) for part in work], return_when=FIRST_EXCEPTION).done:
+        future.result()
 
 
 def jobs(recipe: Recipe) -> list[list[Task]]:
@@ -100,22 +112,10 @@ def jobs(recipe: Recipe) -> list[list[Task]]:
 class _Engine:
     """What all jobs of a run share."""
 
-    def __init__(self, recipe: Recipe, output: Output, threads: int, device: torch.device, progress: Callable[[int], None]) -> None:
+    def __init__(self, recipe: Recipe, output: Output, threads: int, device: torch.device,
+                 progress: Callable[[int], None]) -> None:  # fmt: skip
         self.recipe, self.output, self.threads, self.device, self.progress = recipe, output, threads, device, progress
         self.stop = threading.Event()
-
-    def together(self, pool: Executor, work: Sequence[Callable[[], None]]) -> None:
-        """Do all of the work; on the first failure, or an interrupt, the rest ends at its next block."""
-        futures: list[Future] = [pool.submit(part) for part in work]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-        except BaseException:
-            self.stop.set()
-            for future in futures:
-                future.cancel()
-            raise
 
     def merge(self, job: Sequence[Task]) -> dict[str, Tensor | Streamed]:
         """Call the reference function on the tensors of a job; their blocks are still to be computed."""

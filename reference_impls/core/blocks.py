@@ -7,8 +7,8 @@ ordinary tensors at once and on `Streamed` tensors block by block, with memory f
 - `entrywise` computes entries from entries of the same place, `rowwise` rows from rows, `whole` whatever needs the whole tensor;
 - `inner_products`, `totals` and `selection.largest_magnitudes` return numbers for a tensor or a group of tensors.
 
-A `Streamed` tensor is a recipe for its blocks. Nothing is computed until a number or the blocks of a result are asked for. Numbers are
-summed in double precision over the same blocks in the same order wherever the tensor lies, so that both ways give the same bits,
+A `Streamed` tensor is a recipe for its blocks: nothing is computed until a number or the blocks of a result are asked for.
+Numbers are added up over the same blocks in the same order wherever the tensor lies, so that both ways give the same bits,
 whatever the number of threads.
 """
 

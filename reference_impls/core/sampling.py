@@ -1,7 +1,7 @@
 """Random masks that don't depend on how a model is cut: every block of every tensor has a source of its own.
 
-The sources are seeded with one number drawn from the caller's generator, the name of the tensor and the place of the block. A model that
-lies in memory and one that is read in blocks, by any number of threads, thus get the same masks.
+The sources are seeded with one number drawn from the caller's generator, the name of the tensor and the place of the block. A
+model that lies in memory and one that is read in blocks, by any number of threads, thus get the same masks.
 """
 
 from __future__ import annotations

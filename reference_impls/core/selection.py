@@ -1,13 +1,14 @@
 r"""Selecting entries by magnitude: the trim step of TIES and of every method that sparsifies task vectors.
 
-Thresholds are found by counting, not by sorting: the bits of a non-negative floating-point number, read as an integer, have the order
-of the number. One count of the upper 16 bits says among which numbers the k-th is, a count of the next 16 bits among those says
-which it is, exactly. Counts add up over blocks, tensors and threads in any order.
+Thresholds are found by counting, not by sorting: the bits of a non-negative floating-point number, read as an integer, have the
+order of the number. One count of the upper 16 bits says among which numbers the k-th is, a count of the next 16 bits among those
+says which it is, exactly. Counts add up over blocks, tensors and threads in any order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 import torch
@@ -112,7 +113,8 @@ def largest_magnitudes(tensors: Sequence[Tensor | Streamed], ranks: Sequence[int
     left = [*ranks]  # the rank among the entries that have these upper bits
     for shift in range(bits - 16, -1, -16):
         prefixes = sorted(set(found))
-        counted = sum(each(lambda tensor: _count(tensor, shift, prefixes, integers), tensors))  # (prefixes, 65536)
+        count = partial(_count, shift=shift, prefixes=prefixes, integers=integers)
+        counted = sum(each(count, tensors))  # (prefixes, 65536)
         at_least = counted.flip(1).cumsum(dim=1)  # of the values 65535, 65534, ...
         for i, prefix in enumerate(found):
             reached = at_least[prefixes.index(prefix)]

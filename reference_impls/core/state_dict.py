@@ -6,7 +6,8 @@ dict to the vector: floating-point tensors only, each tied group once, in float3
 vectors, which are plain dicts from name to tensor. `to_state_dict` dresses the result again: keys, key order, shapes, dtypes
 and ties of a given model, with its integer buffers. Half precision is thus accumulated in float32 and rounded once.
 
-The tensors may be too large for memory: see `core.blocks`, whose functions `zip_entries`, `zip_rows` and `zip_map` apply name by name.
+The tensors may be too large for memory: see `core.blocks`, whose functions `zip_entries`, `zip_rows` and `zip_map` apply name by
+name.
 """
 
 from __future__ import annotations

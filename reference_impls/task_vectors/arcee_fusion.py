@@ -65,7 +65,8 @@ def _fuse(a: Tensor | Streamed, b: Tensor | Streamed, whiskers: float) -> Tensor
     if size == 0:
         return a
     importance = rowwise(_importance, a, b)
-    lower, median, upper = largest_magnitudes([importance], [size - int(q * (size - 1)) for q in (0.25, 0.5, 0.75)])  # the lower neighbour
+    ranks = [size - int(q * (size - 1)) for q in (0.25, 0.5, 0.75)]  # from the largest; between two entries, of the lower one
+    lower, median, upper = largest_magnitudes([importance], ranks)
     threshold = median + whiskers * (upper - lower)
     return entrywise(lambda a, b, s: torch.where(s >= threshold, b, a), a, b, importance)
 

@@ -50,8 +50,10 @@ def breadcrumbs(
     Args:
         base: $\theta_0$, the pre-trained model that all the others were fine-tuned from.
         finetuned: $\theta_1 \dots \theta_T$, T >= 1.
-        density: $K$, fraction of entries kept, in (0, 1], one for all models or one each. Default 0.2: README of the authors' code.
-        gamma: $\gamma$, fraction of the largest entries removed, in [0, 1 - K], one for all or one each. Default 0.1: the same README.
+        density: $K$, fraction of entries kept, in (0, 1], one for all models or one each. Default 0.2: README of the authors'
+            code.
+        gamma: $\gamma$, fraction of the largest entries removed, in [0, 1 - K], one for all or one each. Default 0.1: the same
+            README.
         scaling_coef: $\alpha$. Default 0.4: the same README.
         scope: where entries are ranked: in each "tensor" (the paper's layers, mergekit) or in each "row", the last dimension
             (authors' code). Default "tensor": the paper.

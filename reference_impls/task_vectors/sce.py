@@ -75,7 +75,7 @@ def _merge_matrix(deltas: Sequence[Tensor | Streamed], density: float) -> Tensor
         varying = int(totals(entrywise(torch.sign, variance))[0])
         selected = entrywise(torch.sign, keep_largest(variance, count_kept(varying, density)))
         deltas = [entrywise(torch.mul, delta, selected) for delta in deltas]
-    energy = totals(*(entrywise(lambda x: x.double().square(), delta) for delta in deltas))  # calculate: in double, or it underflows
+    energy = totals(*(entrywise(lambda x: x.double().square(), delta) for delta in deltas))  # calculate: single would underflow
     eta = [e / (sum(energy) or 1.0) for e in energy]
     return entrywise(lambda *x: _erase(x, eta), *deltas)
 

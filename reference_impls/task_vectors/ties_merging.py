@@ -4,10 +4,11 @@ Fine-tuned models disagree for two reasons: most of the entries of a task vector
 models pull some entries in opposite directions. TIES first resets the small entries of each task vector, then elects for every
 parameter the sign that has the larger total movement, and averages only the values that agree with the elected sign.
 
-Notation: theta_0 the base model, tau_t = theta_t - theta_0 the task vector of model t, K the density, lambda the scaling coefficient.
+Notation: theta_0 the base model, tau_t = theta_t - theta_0 the task vector of model t, K the density, lambda the scaling
+coefficient.
 
-Departures: none. Where the sum of a parameter's values is exactly zero the paper's equation elects no sign; as in the authors' code
-the sign of the majority of all parameters then decides.
+Departures: none. Where the sum of a parameter's values is exactly zero the paper's equation elects no sign; as in the authors'
+code the sign of the majority of all parameters then decides.
 """
 
 from __future__ import annotations
@@ -157,5 +158,5 @@ def _disjoint_merge(signs: Tensor, trimmed: Sequence[Tensor], weights: Sequence[
     mass = signs * reduce(torch.add, agreeing)
     if how == "sum":
         return mass
-    count = reduce(torch.add, (w * values.sign() for w, values in zip(weights, agreeing)))  # without weights, of the agreeing models
+    count = reduce(torch.add, (w * values.sign() for w, values in zip(weights, agreeing)))  # of agreeing models
     return mass / (count + (1 - count.abs().sign()))  # 0 / 1 where no value agrees

@@ -1,4 +1,4 @@
-"""A model merged in memory and the same model merged from disk give the same bits, for every method, block size and number of threads."""
+"""A model merged in memory and the same model merged from disk give the same bits, for every method and number of threads."""
 
 from __future__ import annotations
 
@@ -131,7 +131,8 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "slerp": [{"t": 0.3}, {"scope": "row"}, {"scope": "column"}, {"scope": "model"}, {"length": "interpolated"}],
     "uniform_soup": [{}, WEIGHTS | {"normalize": False}],
     "arcee_fusion": [{}, {"whiskers": 0.5}],
-    "breadcrumbs": [{}, {"scope": "row"}, {"merge": "ties", **WEIGHTS}, {"merge": "ties", "zero_sum": "plus", "density": [0.2, 0.3, 0.5]}],
+    "breadcrumbs": [{}, {"scope": "row"}, {"merge": "ties", **WEIGHTS},
+                    {"merge": "ties", "zero_sum": "plus", "density": [0.2, 0.3, 0.5]}],  # fmt: skip
     "consensus_merging": [{}, {"merge": "ties"}],
     "dare": [{"density": 0.5, **WEIGHTS}, {"merge": "ties"}, {"merge": "ties", "ties_density": 1.0, "zero_sum": "plus"},
              {"rescale": "mass", "density": [0.2, 0.5, 0.9]}, {"merge": "average", "rescale": "none"}],  # fmt: skip
@@ -143,8 +144,8 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "sce": [{}, {"density": 0.3}],
     "tall_masks": [{"task": 1}, {"task": 0, "merge": "ties"}],
     "task_arithmetic": [{"scaling_coef": 0.3, **WEIGHTS}],
-    "ties_merging": [{}, TENSOR, {"trim": "tensor"}, TENSOR | WEIGHTS | {"elect": "count"}, {"aggregate": "max"}, {"density": 1.0},
-                     {"aggregate": "sum", "density": [0.2, 0.5, 1.0]}],  # fmt: skip
+    "ties_merging": [{}, TENSOR, {"trim": "tensor"}, TENSOR | WEIGHTS | {"elect": "count"}, {"aggregate": "max"},
+                     {"density": 1.0}, {"aggregate": "sum", "density": [0.2, 0.5, 1.0]}],  # fmt: skip
 }  # fmt: skip
 
 
@@ -200,8 +201,8 @@ def test_a_block_is_copied_as_passthrough_does(models: Any) -> None:
     held, checkpoints = models
     scale = {"": 0.3}
     expected = ri.passthrough([{f"blocks.0.{name}": tensor for name, tensor in held[1].items()}], [(0, 0, 1, scale)])
-    tasks = [Task(name, "passthrough", None, (Source(1, name),), {"scale": 0.3}, entry.dtype) for name, entry in checkpoints[0].items()
-             if entry.dtype.is_floating_point]  # fmt: skip
+    floats = {name: entry.dtype for name, entry in checkpoints[0].items() if entry.dtype.is_floating_point}
+    tasks = [Task(name, "passthrough", None, (Source(1, name),), {"scale": 0.3}, dtype) for name, dtype in floats.items()]
     tasks.append(Task("copy", "passthrough", None, (Source(2, "embed.weight"),), {}, torch.bfloat16))
     run(Recipe(checkpoints, tuple(tasks)), got := Collected())
     assert torch.equal(got.tensor("copy"), held[2]["embed.weight"].reshape(-1))
@@ -221,7 +222,7 @@ def test_options_may_differ_from_tensor_to_tensor_but_not_where_one_number_is_of
     different = [{"density": 0.2}, {"density": 0.9}]
     tasks = [Task(name, "ties_merging", Source(0, name), (Source(1, name), Source(2, name)), options, torch.float32)
              for name, options in zip(("blocks.0.bias", "head.weight"), different)]  # fmt: skip
-    with pytest.raises(CheckpointError, match="ties_merging looks at the whole model.*'head.weight' has other ones than 'blocks.0.bias'"):
+    with pytest.raises(CheckpointError, match="looks at the whole model.*'head.weight' has other ones than 'blocks.0.bias'"):
         jobs(Recipe(checkpoints, tuple(tasks)))
     local = [Task(t.name, t.method, t.base, t.models, t.options | TENSOR, t.dtype) for t in tasks]
     run(Recipe(checkpoints, tuple(local)), got := Collected())
@@ -256,10 +257,29 @@ class Full(Collected):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_failure_in_one_tensor_ends_the_run(models: Any, threads: int) -> None:
+@pytest.mark.parametrize("method", ["uniform_soup", "ties_merging"])  # one by one, and together
+def test_a_failure_in_one_tensor_ends_the_run(models: Any, method: str, threads: int) -> None:
     _, checkpoints = models
     with pytest.raises(OSError, match="No space left"):
-        run(recipe(checkpoints, "uniform_soup", {}), Full(), threads=threads)
+        run(recipe(checkpoints, method, {}), Full(), threads=threads)
+
+
+def test_an_interrupt_while_the_numbers_of_a_model_are_sought_ends_the_run(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, checkpoints = models
+    read, reads = Checkpoint.read, []
+
+    def interrupted(self: Checkpoint, name: str, *args: Any, **kwargs: Any) -> Tensor:
+        reads.append(name)
+        if len(reads) == 10:
+            raise KeyboardInterrupt
+        return read(self, name, *args, **kwargs)
+
+    monkeypatch.setattr(blocks, "BLOCK", 16)
+    monkeypatch.setattr(Checkpoint, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(checkpoints, "ties_merging", {}), output := Collected(), threads=3)
+    assert {*output.finished} <= {"steps", "flags"}  # no float was written
+    assert len(reads) < 50  # of some 300
 
 
 def test_the_number_of_torch_threads_is_left_as_it_was(models: Any) -> None:

@@ -86,7 +86,9 @@ def test_sums_and_inner_products() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_numbers_are_the_same_in_memory_on_disk_and_for_any_number_of_threads(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+def test_numbers_are_the_same_in_memory_and_in_blocks_for_any_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
     monkeypatch.setattr(blocks, "BLOCK", 65_536)
     x, y = draw(300_001).to(dtype), draw(300_001, seed=1).to(dtype)
     before = torch.get_num_threads()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reference_impls.core import selection
-from reference_impls.core.selection import keep_at_least, keep_between, keep_largest, largest_magnitudes, one_each, order_by_magnitude
+from reference_impls.core.selection import keep_at_least, keep_between, keep_largest, largest_magnitudes, one_each
+from reference_impls.core.selection import order_by_magnitude
 
 
 def by_sorting(tensors: list[Tensor], ranks: list[int]) -> list[float]:

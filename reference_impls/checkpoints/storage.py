@@ -40,10 +40,11 @@ class Destination:
         self.hidden = f"{head}/.{name}.partial"
         (self.storage, self.root), self.beside = connect(self.url), connect(self.hidden)[1]
         with said(url):
-            if not force and self.storage.exists(self.root):
-                raise CheckpointError(f"{url}: exists; --force replaces it when the new one is complete")
             mark = f"{self.beside}/identity"
-            if begun := self.storage.exists(mark):
+            begun = self.storage.exists(mark)
+            if self.storage.exists(self.root) and not force and not (begun and resume):  # stopped while files were moved
+                raise CheckpointError(f"{url}: exists; --force replaces it when the new one is complete")
+            if begun:
                 if not resume and not force:
                     ways = "--resume goes on with it, --force begins anew"
                     raise CheckpointError(f"{self.hidden}: left by an interrupted run; {ways}")

@@ -87,6 +87,7 @@ def test_interrupted_it_leaves_nothing_under_the_name_and_goes_on(memory, monkey
     for more, message in {(): "--resume goes on with it", ("--resume", "--seed", "1"): "left by a run with other inputs"}.items():
         assert main([*DARE, "-o", "memory://out", *more]) == 1
         assert message in capsys.readouterr().err
+    memory.pipe_file("/out/README.md", b"stopped while files were moved")
     assert main([*DARE, "-o", "memory://out", "--resume"]) == 0
     assert again and made[0] not in again
     assert main([word.replace("memory://in/", "") for word in DARE] + ["-o", "out"]) == 0

@@ -105,8 +105,8 @@ def largest_magnitudes(tensors: Sequence[Tensor | Streamed], ranks: Sequence[int
     """
     tensors = [again(tensor) for tensor in tensors]  # read once for each count, and then by whoever asked for the threshold
     if sum(tensor.numel() for tensor in tensors) <= BLOCK:  # too few to be worth the counters
-        entries = torch.cat([block for tensor in tensors for (block,) in blocks(tensor)])
-        return entries.abs().sort(descending=True).values[torch.tensor(ranks) - 1].tolist()
+        magnitudes = torch.cat([block for tensor in tensors for (block,) in blocks(tensor)]).abs()
+        return [magnitudes.kthvalue(len(magnitudes) - k + 1).values.item() for k in ranks]  # a tenth of the time of sorting
     bits = {torch.float32: 32, torch.float64: 64}[tensors[0].dtype]
     integers = {32: torch.int32, 64: torch.int64}[bits]
     found = [0] * len(ranks)  # the upper bits of each answer, as far as they are known

@@ -5,8 +5,8 @@ from disk, and by `add_weighted_adapter` of PEFT, which has them in memory; in t
 wall time, and the largest difference of the resulting updates relative to the largest entry. Where PEFT isn't installed, it holds
 our times only.
 
-PEFT sorts small tensors with all of torch's threads, which wait for each other actively; `--threads 1` (with OMP_NUM_THREADS=1) shows
-both without that, and the distance is then much smaller for all ways but those that end in svd.
+PEFT sorts small tensors with all of torch's threads, which wait for each other actively; `--threads 1` (with OMP_NUM_THREADS=1)
+shows both without that, and the distance is then much smaller for all ways but those that end in svd.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ Notation: w_i the weights of model i as one vector, alpha_i its share, z the med
 nu the smallest distance counted.
 
 Departures: every average lies in the affine span of the models, so that the steps are taken on its coefficients and need
-only the inner products of the models about their mean, an n by n matrix in double precision.
+only the inner products of the models about one point, an n by n matrix in double precision. The point is their entrywise
+median, so that the distances within a majority survive however far the others lie.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from reference_impls.core.blocks import Streamed, each, entrywise, inner_products
 from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, to_state_dict, to_vector
 
 
@@ -80,17 +82,17 @@ def geometric_median(
     merged = {}
     groups = [[key] for key in vectors[0]] if scope == "tensor" else [list(vectors[0])]
     for keys in filter(None, groups):
-        gram = sum(_centred_inner_products([vector[key] for vector in vectors]) for key in keys)
+        parts = [{key: vector[key] for key in keys} for vector in vectors]
+        gram = sum(each(_centred_inner_products, *(part.values() for part in parts)))
         factors = _weiszfeld(gram, alpha, max_iter, tol, eps).tolist()
-        merged |= linear_combination([{key: vector[key] for key in keys} for vector in vectors], factors)
+        merged |= linear_combination(parts, factors)
     return to_state_dict(merged, like=models[0])
 
 
-def _centred_inner_products(tensors: Sequence[Tensor]) -> Tensor:
-    """<w_i - mean, w_j - mean>, (n, n), in double precision; distances survive where the models are long and close."""
-    rows = torch.stack([tensor.reshape(-1) for tensor in tensors]).double()
-    rows = rows - rows.mean(dim=0)
-    return (rows @ rows.T).cpu()
+def _centred_inner_products(*tensors: Tensor | Streamed) -> Tensor:
+    """<w_i - m, w_j - m>, (n, n), in double precision, with the entrywise median m."""
+    middle = entrywise(lambda *x: torch.stack(x).median(dim=0).values.double(), *tensors)
+    return inner_products([entrywise(torch.sub, tensor, middle) for tensor in tensors])
 
 
 def _weiszfeld(gram: Tensor, alpha: Tensor, max_iter: int, tol: float, eps: float) -> Tensor:

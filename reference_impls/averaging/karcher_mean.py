@@ -21,6 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from reference_impls.core.blocks import each, inner_products
 from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, to_state_dict, to_vector
 
 SMALLEST_SINE = 1e-9  # below it theta / sin(theta) is 1, or the direction is opposite and no single arc leads to it
@@ -83,17 +84,11 @@ def karcher_mean(
     merged = {}
     groups = [[key] for key in thetas[0]] if scope == "tensor" else [list(thetas[0])]
     for keys in groups:
-        gram = sum(_inner_products([theta[key] for theta in thetas]) for key in keys)
-        factors = _mean_factors(gram, alpha, max_iter, tol).tolist() if keys else []
         parts = [{key: theta[key] for key in keys} for theta in thetas]
+        gram = sum(each(lambda *tensors: inner_products(tensors), *(part.values() for part in parts)))
+        factors = _mean_factors(gram, alpha, max_iter, tol).tolist() if keys else []
         merged |= linear_combination(parts, factors) if keys else {}
-    return to_state_dict({key: merged[key].to(thetas[0][key]) for key in thetas[0]}, like=models[0])
-
-
-def _inner_products(tensors: Sequence[Tensor]) -> Tensor:
-    """<x_i, x_j>, (n, n), in double precision."""
-    rows = torch.stack([tensor.reshape(-1) for tensor in tensors]).double()
-    return (rows @ rows.T).cpu()
+    return to_state_dict(merged, like=models[0])
 
 
 def _mean_factors(inner: Tensor, alpha: Tensor, max_iter: int, tol: float) -> Tensor:

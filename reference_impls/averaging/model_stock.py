@@ -13,15 +13,15 @@ Departures: the paper assumes an acute angle. For a mean angle above 90 degrees 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from itertools import combinations, combinations_with_replacement
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from reference_impls.core.state_dict import StateDict, flatten, linear_combination, task_vector, to_state_dict
-from reference_impls.core.state_dict import to_vector, unflatten, zip_map
+from reference_impls.core.blocks import each, inner_products
+from reference_impls.core.state_dict import StateDict, linear_combination, task_vector, to_state_dict, to_vector, zip_rows
 
 
 def model_stock(
@@ -71,30 +71,36 @@ def model_stock(
     if len(finetuned) < 2:
         raise ValueError(f"received {len(finetuned)} fine-tuned models; at least two are needed for an angle")
     task_vectors = [task_vector(model, base) for model in finetuned]
-    theta_0 = to_vector(base)
-    if scope == "model":
-        flat = _pull(mean_of, clamp, None, *(flatten(tau) for tau in task_vectors))
-        pulled = unflatten(flat, like=theta_0)
+    if scope == "row":
+        pulled = zip_rows(lambda *taus: _pull_rows(taus, mean_of, clamp), *task_vectors)
     else:
-        pulled = zip_map(lambda *taus: _pull(mean_of, clamp, -1 if scope == "row" else None, *taus), *task_vectors)
-    return to_state_dict(linear_combination([theta_0, pulled], [1.0, 1.0]), like=base)
+        pulled, count = {}, len(task_vectors)
+        for keys in [[key] for key in task_vectors[0]] if scope == "tensor" else [[*task_vectors[0]]]:
+            parts = [{key: tau[key] for key in keys} for tau in task_vectors]
+            gram = sum(each(lambda *taus: inner_products(taus), *(part.values() for part in parts)))
+            t = _ratio(gram, count, mean_of, clamp)
+            pulled |= linear_combination(parts, [float(t) / count] * count)
+    return to_state_dict(linear_combination([to_vector(base), pulled], [1.0, 1.0]), like=base)
 
 
-def _pull(mean_of: str, clamp: bool, dim: int | None, *taus: Tensor) -> Tensor:
-    """t times the mean of the task vectors."""
-    taus = tuple(tau.double() for tau in taus)
-    cosines = torch.stack([_cosine(a, b, dim) for a, b in combinations(taus, 2)])
+def _pull_rows(taus: Sequence[Tensor], mean_of: str, clamp: bool) -> Tensor:
+    """t times the mean of the task vectors, with a t for each row."""
+    taus = [tau.double() for tau in taus]
+    pairs = combinations_with_replacement(range(len(taus)), 2)
+    products = {(i, j): (taus[i] * taus[j]).sum(dim=-1, keepdim=True) for i, j in pairs}
+    return _ratio(products, len(taus), mean_of, clamp) * sum(taus) / len(taus)
+
+
+def _ratio(products: Mapping[tuple[int, int], Tensor] | Tensor, count: int, mean_of: str, clamp: bool) -> Tensor:
+    """The interpolation ratio t, by the inner products of the task vectors."""
+    cosines = torch.stack([_cosine(products[i, i], products[i, j], products[j, j]) for i, j in combinations(range(count), 2)])
     cosine = cosines.mean(dim=0) if mean_of == "cosines" else cosines.acos().mean(dim=0).cos()
     if clamp:
         cosine = cosine.clamp(min=0)
-    count = len(taus)
-    t = count * cosine / (1 + (count - 1) * cosine)
-    return t * sum(taus) / count
+    return count * cosine / (1 + (count - 1) * cosine)
 
 
-def _cosine(a: Tensor, b: Tensor, dim: int | None) -> Tensor:
+def _cosine(aa: Tensor, ab: Tensor, bb: Tensor) -> Tensor:
     """Cosine of the angle between vectors; 0 for a zero vector, which has no direction."""
-    norm = lambda x: torch.linalg.vector_norm(x, dim=dim, keepdim=True)  # noqa: E731
-    product, lengths = a * b, norm(a) * norm(b)
-    product = product.sum() if dim is None else product.sum(dim=dim, keepdim=True)
-    return torch.where(lengths > 0, product / torch.where(lengths > 0, lengths, 1), 0).clamp(-1, 1)
+    lengths = aa.sqrt() * bb.sqrt()
+    return torch.where(lengths > 0, ab / torch.where(lengths > 0, lengths, 1), 0).clamp(-1, 1)

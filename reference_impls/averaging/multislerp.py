@@ -19,8 +19,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from reference_impls.core.blocks import inner_products
 from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, task_vector, to_state_dict
-from reference_impls.core.state_dict import to_vector, zip_map
+from reference_impls.core.state_dict import to_vector
 
 
 def multislerp(
@@ -69,20 +70,18 @@ def multislerp(
             raise ValueError(f"weights {w} add up to zero and cannot be normalized")
         w = [x / sum(w) for x in w]
     vectors = [to_vector(model) if base is None else task_vector(model, base) for model in models]
-    merged = zip_map(lambda *tensors: _spherical_mean(torch.stack(tensors), w), *vectors)
+    merged = {}
+    for key in vectors[0]:
+        factors = _mean_factors(inner_products([vector[key] for vector in vectors]), torch.tensor(w, dtype=torch.float64))
+        merged |= linear_combination([{key: vector[key]} for vector in vectors], factors.tolist())
     if base is not None:
         merged = linear_combination([to_vector(base), merged], [1.0, 1.0])
     return to_state_dict(merged, like=models[0])
 
 
-def _spherical_mean(x: Tensor, weights: Sequence[float]) -> Tensor:
-    """(n, ...) -> (...); only the inner products of the models are needed."""
-    rows = x.reshape(len(x), -1)
-    inner = rows.double() @ rows.double().T  # <x_i, x_j>, (n, n)
-    w = inner.new_tensor(weights)
+def _mean_factors(inner: Tensor, w: Tensor) -> Tensor:
+    """What to multiply each x_i with before they are added up, (n,); `inner` holds <x_i, x_j>."""
     lengths = inner.diagonal().sqrt()
     share = torch.where(lengths > 0, w / lengths, 0)  # sum_i w_i u_i = sum_i share_i x_i
     length_of_mean = (share @ inner @ share).clamp(min=0).sqrt()
-    if length_of_mean > 1e-8:
-        w = (w @ lengths) / length_of_mean * share
-    return (w.to(rows) @ rows).reshape(x.shape[1:])
+    return (w @ lengths) / length_of_mean * share if length_of_mean > 1e-8 else w

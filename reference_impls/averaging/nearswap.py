@@ -11,7 +11,7 @@ Departures: none. The published rule interpolates with the weight t / |a - b|, l
 
 from __future__ import annotations
 
-from reference_impls.core.state_dict import StateDict, check_same_structure, to_state_dict, to_vector, zip_map
+from reference_impls.core.state_dict import StateDict, check_same_structure, to_state_dict, to_vector, zip_entries
 
 
 def nearswap(model_a: StateDict, model_b: StateDict, *, t: float = 1e-4) -> StateDict:
@@ -48,5 +48,5 @@ def nearswap(model_a: StateDict, model_b: StateDict, *, t: float = 1e-4) -> Stat
         raise ValueError(f"t is {t}; it is at least 0")
     check_same_structure(model_a, model_b)
     # every entry goes towards the other model, by t at most
-    moved = zip_map(lambda a, b: a + (b - a).clamp(-t, t), to_vector(model_a), to_vector(model_b))
+    moved = zip_entries(lambda a, b: a + (b - a).clamp(-t, t), to_vector(model_a), to_vector(model_b))
     return to_state_dict(moved, like=model_a)

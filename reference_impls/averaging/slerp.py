@@ -19,8 +19,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reference_impls.core.state_dict import StateDict, check_same_structure, flatten, to_state_dict, to_vector
-from reference_impls.core.state_dict import unflatten, zip_map
+from reference_impls.core.blocks import each, inner_products
+from reference_impls.core.state_dict import StateDict, check_same_structure, linear_combination, to_state_dict, to_vector
+from reference_impls.core.state_dict import zip_map, zip_rows
 
 SMALLEST_SINE = 1e-6  # below it the two formulas agree to 1e-12, or the vectors are opposite
 
@@ -78,34 +79,40 @@ def slerp(
     check_same_structure(model_a, model_b)
 
     theta_a, theta_b = to_vector(model_a), to_vector(model_b)
-    dim = {"tensor": None, "model": None, "row": -1, "column": 0}[scope]
-    if scope == "model":
-        theta = unflatten(_slerp(flatten(theta_a), flatten(theta_b), t, dim, length, dot_threshold), like=theta_a)
-    else:
-        theta = zip_map(lambda a, b: _slerp(a, b, t, dim, length, dot_threshold), theta_a, theta_b)
+    if scope in ("row", "column"):
+        dim, zip_with = (-1, zip_rows) if scope == "row" else (0, zip_map)
+        return to_state_dict(zip_with(lambda a, b: _along(a, b, dim, t, length, dot_threshold), theta_a, theta_b), like=model_a)
+    theta = {}
+    for keys in [[key] for key in theta_a] if scope == "tensor" else [[*theta_a]]:
+        a, b = {key: theta_a[key] for key in keys}, {key: theta_b[key] for key in keys}
+        gram = sum(each(lambda *pair: inner_products(pair), a.values(), b.values()))
+        weight_a, weight_b = _weights(gram[0, 0], gram[0, 1], gram[1, 1], t, length, dot_threshold)
+        theta |= linear_combination([a, b], [float(weight_a), float(weight_b)])
     return to_state_dict(theta, like=model_a)
 
 
-def _slerp(a: Tensor, b: Tensor, t: float, dim: int | None, length: str, dot_threshold: float) -> Tensor:
-    """Interpolate the vectors that lie along `dim` (None: the whole tensor)."""
+def _along(a: Tensor, b: Tensor, dim: int, t: float, length: str, dot_threshold: float) -> Tensor:
+    """Interpolate the vectors that lie along `dim`."""
     a, b = a.double(), b.double()
-    norm_a, norm_b = _norm(a, dim), _norm(b, dim)
-    u, v = _divide(a, norm_a), _divide(b, norm_b)
-    omega = 2 * torch.atan2(_norm(u - v, dim), _norm(u + v, dim))  # exact where acos of a cosine near 1 is not
-    straight = (norm_a == 0) | (norm_b == 0) | (omega.cos().abs() > dot_threshold) | (omega.sin() < SMALLEST_SINE)
+    dot = lambda x, y: (x * y).sum(dim=dim, keepdim=True)  # noqa: E731
+    weight_a, weight_b = _weights(dot(a, a), dot(a, b), dot(b, b), t, length, dot_threshold)
+    return weight_a * a + weight_b * b
+
+
+def _weights(aa: Tensor, ab: Tensor, bb: Tensor, t: float, length: str, dot_threshold: float) -> tuple[Tensor, Tensor]:
+    """The coefficients of a and b, by <a, a>, <a, b> and <b, b>."""
+    norm_a, norm_b = aa.sqrt(), bb.sqrt()
+    no_arc = (norm_a == 0) | (norm_b == 0)
+    cosine = torch.where(no_arc, 1.0, ab / torch.where(no_arc, 1.0, norm_a * norm_b)).clamp(-1, 1)
+    omega = cosine.acos()
+    straight = no_arc | (cosine.abs() > dot_threshold) | (omega.sin() < SMALLEST_SINE)
     sine = torch.where(straight, 1.0, omega.sin())
     weight_a = torch.where(straight, 1 - t, ((1 - t) * omega).sin() / sine)
     weight_b = torch.where(straight, t, (t * omega).sin() / sine)
     if length == "combined":
-        return weight_a * a + weight_b * b
-    direction = weight_a * u + weight_b * v
-    return _divide(direction, _norm(direction, dim)) * ((1 - t) * norm_a + t * norm_b)
-
-
-def _norm(x: Tensor, dim: int | None) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=dim, keepdim=True)
-
-
-def _divide(x: Tensor, norm: Tensor) -> Tensor:
-    """x / norm, and zero where the norm is zero."""
-    return x / torch.where(norm == 0, 1.0, norm)
+        return weight_a, weight_b
+    direction_a = torch.where(norm_a == 0, 0, weight_a / torch.where(norm_a == 0, 1, norm_a))
+    direction_b = torch.where(norm_b == 0, 0, weight_b / torch.where(norm_b == 0, 1, norm_b))
+    norm = (direction_a**2 * aa + 2 * direction_a * direction_b * ab + direction_b**2 * bb).clamp(min=0).sqrt()
+    wanted = ((1 - t) * norm_a + t * norm_b) / torch.where(norm == 0, 1, norm)
+    return wanted * direction_a, wanted * direction_b

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
-from reference_impls.core.state_dict import StateDict, task_vector, to_state_dict, to_vector, zip_map
+from reference_impls.core.blocks import entrywise, totals
+from reference_impls.core.state_dict import StateDict, linear_combination, task_vector, to_state_dict, to_vector
 
 
 def varm(base: StateDict, finetuned: Sequence[StateDict]) -> StateDict:
@@ -41,6 +39,7 @@ def varm(base: StateDict, finetuned: Sequence[StateDict]) -> StateDict:
     Example:
         Changes (1, 1) and (3, 3): mean squares 1 and 9, weights 0.1 and 0.9, 0.1 * 1 + 0.9 * 3 = 2.8.
 
+        >>> import torch
         >>> varm({"w": torch.zeros(2)}, [{"w": torch.ones(2)}, {"w": torch.full((2,), 3.0)}])
         {'w': tensor([2.8000, 2.8000])}
 
@@ -50,15 +49,9 @@ def varm(base: StateDict, finetuned: Sequence[StateDict]) -> StateDict:
     if not finetuned:
         raise ValueError("received no fine-tuned models; at least one is needed")
     taus = [task_vector(model, base) for model in finetuned]
-    merged = zip_map(lambda theta_0, *deltas: theta_0 + _by_variation(deltas), to_vector(base), *taus)
-    return to_state_dict(merged, like=base)
-
-
-def _by_variation(deltas: Sequence[Tensor]) -> Tensor:
-    """sum_j W_j delta_j of one tensor; the weights sum to one, so the pivot may be left out and added."""
-    if deltas[0].numel() == 0:
-        return deltas[0]
-    squares = torch.stack([delta.double().square().mean() for delta in deltas])
-    total = squares.sum()
-    weights = torch.where(total > 0, squares / torch.where(total > 0, total, 1), 1 / len(deltas))
-    return sum(w * delta.double() for w, delta in zip(weights, deltas))
+    theta_0, merged = to_vector(base), {}
+    for key in theta_0:  # the weights sum to one, so that the base may be left out and added
+        squares = totals(*(entrywise(lambda x: x.double().square(), tau[key]) for tau in taus))
+        w = [square / sum(squares) if sum(squares) else 1 / len(taus) for square in squares]
+        merged |= linear_combination([{key: tau[key]} for tau in taus], w)
+    return to_state_dict(linear_combination([theta_0, merged], [1.0, 1.0]), like=base)

@@ -5,14 +5,20 @@ buffers (counters), half-precision tensors, and tied weights, one tensor under t
 dict to the vector: floating-point tensors only, each tied group once, in float32 (float64 stays float64). Methods compute on
 vectors, which are plain dicts from name to tensor. `to_state_dict` dresses the result again: keys, key order, shapes, dtypes
 and ties of a given model, with its integer buffers. Half precision is thus accumulated in float32 and rounded once.
+
+The tensors may be too large for memory: see `core.blocks`, whose functions `zip_entries`, `zip_rows` and `zip_map` apply name by
+name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
+
+from .blocks import entrywise, rowwise, whole
 
 StateDict = Mapping[str, Tensor]
 Vector = dict[str, Tensor]
@@ -123,7 +129,7 @@ def task_vector(finetuned: StateDict, base: StateDict) -> Vector:
     check_same_structure(base, finetuned)
     ties = tied_to(base)  # a model read from a file may hold two equal copies of what the base ties
     theta, theta_0 = to_vector(finetuned), to_vector(base)
-    return {key: theta[key] - theta_0[key] for key in theta_0 if key not in ties}
+    return {key: entrywise(torch.sub, theta[key], theta_0[key]) for key in theta_0 if key not in ties}
 
 
 def linear_combination(vectors: Sequence[Vector], weights: Sequence[float]) -> Vector:
@@ -137,17 +143,32 @@ def linear_combination(vectors: Sequence[Vector], weights: Sequence[float]) -> V
         raise ValueError(f"received {len(vectors)} vectors and {len(weights)} weights; one weight per vector is needed")
     if not vectors:
         raise ValueError("received no vectors; at least one is needed")
-    return zip_map(lambda *tensors: sum(w * t for w, t in zip(weights, tensors)), *vectors)
+    return zip_entries(lambda *tensors: reduce(torch.add, (w * t for w, t in zip(weights, tensors))), *vectors)
+
+
+def zip_entries(function: Callable[..., Tensor], *vectors: Vector) -> Vector:
+    """Apply an entrywise `function` to the tensors of one name in all the vectors, name by name.
+
+    Example:
+        >>> zip_entries(torch.maximum, {"w": torch.tensor([1.0, 5.0])}, {"w": torch.tensor([2.0, 3.0])})
+        {'w': tensor([2., 5.])}
+    """
+    return {key: entrywise(function, *(vector[key] for vector in vectors)) for key in vectors[0]}
+
+
+def zip_rows(function: Callable[..., Tensor], *vectors: Vector) -> Vector:
+    """Apply a `function` that treats each row (slice along the first dimension) on its own, name by name."""
+    return {key: rowwise(function, *(vector[key] for vector in vectors)) for key in vectors[0]}
 
 
 def zip_map(function: Callable[..., Tensor], *vectors: Vector) -> Vector:
-    """Apply `function` to the tensors of one name in all the vectors, name by name.
+    """Apply `function` to the whole tensors of one name in all the vectors, name by name.
 
     Example:
-        >>> zip_map(torch.maximum, {"w": torch.tensor([1.0, 5.0])}, {"w": torch.tensor([2.0, 3.0])})
-        {'w': tensor([2., 5.])}
+        >>> zip_map(torch.dot, {"w": torch.tensor([1.0, 5.0])}, {"w": torch.tensor([2.0, 3.0])})
+        {'w': tensor(17.)}
     """
-    return {key: function(*(vector[key] for vector in vectors)) for key in vectors[0]}
+    return {key: whole(function, *(vector[key] for vector in vectors)) for key in vectors[0]}
 
 
 def flatten(vector: Vector) -> Tensor:

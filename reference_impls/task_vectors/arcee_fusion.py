@@ -18,7 +18,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reference_impls.core.state_dict import StateDict, check_same_structure, to_state_dict, to_vector, zip_map
+from reference_impls.core.blocks import Streamed, entrywise, rowwise
+from reference_impls.core.selection import largest_magnitudes
+from reference_impls.core.state_dict import StateDict, check_same_structure, to_state_dict, to_vector
 
 
 def arcee_fusion(model_a: StateDict, model_b: StateDict, *, whiskers: float = 1.5) -> StateDict:
@@ -53,19 +55,26 @@ def arcee_fusion(model_a: StateDict, model_b: StateDict, *, whiskers: float = 1.
     if whiskers < 0:
         raise ValueError(f"whiskers is {whiskers}; it is at least 0")
     check_same_structure(model_a, model_b)
-    fused = zip_map(lambda a, b: _fuse(a, b, whiskers), to_vector(model_a), to_vector(model_b))
+    theta_a, theta_b = to_vector(model_a), to_vector(model_b)
+    fused = {key: _fuse(theta_a[key], theta_b[key], whiskers) for key in theta_a}
     return to_state_dict(fused, like=model_a)
 
 
-def _fuse(a: Tensor, b: Tensor, whiskers: float) -> Tensor:
+def _fuse(a: Tensor | Streamed, b: Tensor | Streamed, whiskers: float) -> Tensor | Streamed:
     """Take from b the entries whose importance stands out above the quartiles, the others from a."""
-    if a.numel() == 0:
+    size = a.numel()
+    if size == 0:
         return a
-    importance = ((b - a).double().abs() * _divergence(b.double(), a.double())).reshape(-1)
-    ranked = importance.sort().values
-    lower, median, upper = (ranked[int(q * (len(ranked) - 1))] for q in (0.25, 0.5, 0.75))  # the lower neighbour
-    outstanding = importance >= median + whiskers * (upper - lower)
-    return torch.where(outstanding.reshape(a.shape), b, a)
+    importance = rowwise(_importance, a, b)
+    ranks = [size - int(q * (size - 1)) for q in (0.25, 0.5, 0.75)]  # from the largest; between two entries, of the lower one
+    lower, median, upper = largest_magnitudes([importance], ranks)
+    threshold = median + whiskers * (upper - lower)
+    return entrywise(lambda a, b, s: torch.where(s >= threshold, b, a), a, b, importance)
+
+
+def _importance(a: Tensor, b: Tensor) -> Tensor:
+    """How far each entry moved, times how much its row's distribution changed."""
+    return (b - a).double().abs() * _divergence(b.double(), a.double())
 
 
 def _divergence(b: Tensor, a: Tensor) -> Tensor:

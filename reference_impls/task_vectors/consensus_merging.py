@@ -14,11 +14,12 @@ Departures: none. The paper picks the thresholds of the masks and alpha on valid
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Literal
 
 import torch
 
-from reference_impls.core.state_dict import StateDict, Vector, linear_combination, to_state_dict, to_vector, zip_map
+from reference_impls.core.state_dict import StateDict, Vector, linear_combination, to_state_dict, to_vector, zip_entries
 from reference_impls.task_vectors.tall_masks import tall_masks
 
 
@@ -68,7 +69,7 @@ def consensus_merging(
         raise ValueError(f"min_tasks is {min_tasks}; it is a number of tasks, at least 0")
     localized = tall_masks(base, finetuned, threshold=threshold, merge=merge)
     mask = consensus_mask(localized.masks, min_tasks)
-    kept = zip_map(lambda m, tau: m * tau, mask, localized.multi_task)
+    kept = zip_entries(lambda m, tau: m * tau, mask, localized.multi_task)
     return to_state_dict(linear_combination([to_vector(base), kept], [1.0, scaling_coef]), like=base)
 
 
@@ -87,4 +88,4 @@ def consensus_mask(masks: Sequence[Vector], min_tasks: int) -> Vector:
         >>> consensus_mask(masks, 2)
         {'w': tensor([False,  True])}
     """
-    return zip_map(lambda *ms: torch.stack(ms).sum(dim=0) >= min_tasks, *masks)
+    return zip_entries(lambda *ms: reduce(torch.add, (m.to(torch.int32) for m in ms)) >= min_tasks, *masks)

@@ -7,8 +7,8 @@ merging method can follow.
 Notation: delta_t = theta_t - theta_0 the task vector of model t, p the drop rate, K = 1 - p the density, m_t the random
 mask of what is kept, lambda the scaling coefficient.
 
-Departures: none. The paper says what to drop and leaves the merge open; `merge` offers the three it is combined with
-most.
+Departures: the probabilities of the masks are counted in steps of 1/65536. The paper says what to drop and leaves the merge
+open; `merge` offers the three it is combined with most.
 """
 
 from __future__ import annotations
@@ -18,21 +18,26 @@ from typing import Literal
 
 import torch
 
-from reference_impls.core.selection import check_density
+from reference_impls.core.blocks import again, entrywise, totals
+from reference_impls.core.sampling import bernoulli
+from reference_impls.core.selection import check_density, one_each
 from reference_impls.core.state_dict import StateDict, Vector, linear_combination, task_vector, to_state_dict, to_vector
-from reference_impls.core.state_dict import zip_map
-from reference_impls.task_vectors.ties_merging import ties_merging
+from reference_impls.core.state_dict import zip_entries
+from reference_impls.task_vectors.ties_merging import merge_task_vectors
 
 
 def dare(
     base: StateDict,
     finetuned: Sequence[StateDict],
     *,
-    density: float = 0.1,
+    density: float | Sequence[float] = 0.1,
     merge: Literal["task_arithmetic", "average", "ties"] = "task_arithmetic",
     scaling_coef: float = 1.0,
     ties_density: float = 0.2,
+    ties_aggregate: Literal["mean", "sum"] = "mean",
+    zero_sum: Literal["majority", "plus"] = "majority",
     rescale: Literal["density", "mass", "none"] = "density",
+    weights: Sequence[float] | None = None,
     generator: torch.Generator | None = None,
 ) -> StateDict:
     r"""Drop random entries of each task vector, rescale the rest, and merge.
@@ -45,21 +50,26 @@ def dare(
     Args:
         base: $\theta_0$, the pre-trained model that all the others were fine-tuned from.
         finetuned: $\theta_1 \dots \theta_n$, n >= 1.
-        density: $K = 1 - p$, probability with which an entry is kept, in (0, 1]. Default 0.1: the drop rate of 90
-            percent that the abstract names.
+        density: $K = 1 - p$, probability with which an entry is kept, in (0, 1], one for all models or one each.
+            Default 0.1: the drop rate of 90 percent that the abstract names.
         merge: what follows on the models $\theta_0 + \hat\delta_t$: "task_arithmetic" (the sum above), "average" (the
             mean of the models), "ties" (trim, elect, disjoint mean). Default "task_arithmetic": the plain sum.
         scaling_coef: $\lambda$; "average" does without. Default 1.0: the sum itself.
         ties_density: fraction that TIES keeps after the drop, in (0, 1]. Default 0.2, as in TIES.
+        ties_aggregate: what TIES makes of the values that agree, their "mean" or their "sum" (mergekit). Default "mean", as in
+            TIES.
+        zero_sum: which sign TIES elects where values add up to zero, "majority" or "plus" (mergekit). Default as in TIES.
         rescale: "density" divides by K (the paper); "mass" multiplies each tensor by its L1 norm before over after the
             drop (mergekit); "none" leaves the survivors as they are. Default "density": Sec. 3.1, Eq. (1).
+        weights: one factor per model, applied to what is left. Default None: all 1.
         generator: source of the masks. Default None: a new one with seed 0.
 
     Returns:
         A new state dict, structured as `base`.
 
     Raises:
-        ValueError: no models, models of another structure, a density outside (0, 1], an unknown option.
+        ValueError: no models, models of another structure, a density outside (0, 1], an unknown option, another number of
+            weights than of models.
 
     Example:
         With density 0.5 an entry is dropped or doubled: 3 becomes 0 or 6.
@@ -71,24 +81,25 @@ def dare(
     References:
         yu2024dare, Sec. 3.1 (drop and rescale) and Sec. 3.2 (merging what is left).
     """
-    check_density(density)
+    densities = one_each("density", density, len(finetuned))
+    for k in densities:
+        check_density(k)
     if merge not in ("task_arithmetic", "average", "ties"):
         raise ValueError(f"merge is {merge!r}; it is one of task_arithmetic, average, ties")
     if not finetuned:
         raise ValueError("received no fine-tuned models; at least one is needed")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
 
+    weights = [1.0] * len(finetuned) if weights is None else [float(w) for w in weights]
+
     task_vectors = [task_vector(model, base) for model in finetuned]
-    sparse = [drop_and_rescale(tau, random_mask(tau, density, generator), density, rescale) for tau in task_vectors]
-    theta_0 = to_vector(base)
+    sparse = [drop_and_rescale(tau, random_mask(tau, k, generator), k, rescale) for tau, k in zip(task_vectors, densities)]
     if merge == "ties":
-        models = [linear_combination([theta_0, tau], [1.0, 1.0]) for tau in sparse]
-        theta = ties_merging(theta_0, models, density=ties_density, scaling_coef=scaling_coef)
+        total = merge_task_vectors(sparse, density=ties_density, aggregate=ties_aggregate, weights=weights, zero_sum=zero_sum)
     else:
-        coefficient = scaling_coef if merge == "task_arithmetic" else 1 / len(sparse)
-        total = linear_combination(sparse, [1.0] * len(sparse))
-        theta = linear_combination([theta_0, total], [1.0, coefficient])
-    return to_state_dict(theta, like=base)
+        total = linear_combination(sparse, weights)
+    coefficient = 1 / len(sparse) if merge == "average" else scaling_coef
+    return to_state_dict(linear_combination([to_vector(base), total], [1.0, coefficient]), like=base)
 
 
 def random_mask(tau: Vector, density: float, generator: torch.Generator) -> Vector:
@@ -97,8 +108,7 @@ def random_mask(tau: Vector, density: float, generator: torch.Generator) -> Vect
     Args:
         tau: a task vector; only its names and shapes matter.
         density: $K$, in (0, 1].
-        generator: source of the numbers; they are drawn on its device and then moved, so that a mask is the same
-            anywhere.
+        generator: source of the masks, which are the same on any device and however the model is read.
 
     Returns:
         Ones where an entry is kept and zeros elsewhere.
@@ -107,8 +117,7 @@ def random_mask(tau: Vector, density: float, generator: torch.Generator) -> Vect
         >>> random_mask({"w": torch.zeros(2)}, 1.0, torch.Generator())
         {'w': tensor([1., 1.])}
     """
-    draw = lambda t: torch.rand(t.shape, generator=generator, device=generator.device)  # noqa: E731
-    return {key: (draw(tensor) < density).to(tensor.device, tensor.dtype) for key, tensor in tau.items()}
+    return bernoulli(tau, float(density), generator)
 
 
 def drop_and_rescale(tau: Vector, mask: Vector, density: float, rescale: str = "density") -> Vector:
@@ -129,7 +138,7 @@ def drop_and_rescale(tau: Vector, mask: Vector, density: float, rescale: str = "
     Example:
         Divided by the density 0.5, or multiplied by the L1 norm before over after, (2 + 3) / 2:
 
-        >>> tau, mask = {"w": torch.tensor([2.0, -3.0])}, {"w": torch.tensor([1.0, 0.0])}
+        >>> tau, mask = {"w": torch.tensor([2.0, 3.0])}, {"w": torch.tensor([1.0, 0.0])}
         >>> drop_and_rescale(tau, mask, 0.5)
         {'w': tensor([4., 0.])}
         >>> drop_and_rescale(tau, mask, 0.5, rescale="mass")
@@ -137,10 +146,23 @@ def drop_and_rescale(tau: Vector, mask: Vector, density: float, rescale: str = "
     """
     if rescale not in ("density", "mass", "none"):
         raise ValueError(f"rescale is {rescale!r}; it is one of density, mass, none")
-    kept = zip_map(lambda x, m: torch.where(m != 0, x, 0), tau, mask)
+    kept = zip_entries(torch.mul, tau, mask)
     if rescale == "density":
-        return {key: tensor / density for key, tensor in kept.items()}
+        return zip_entries(lambda x: x / density, kept)
     if rescale == "none":
         return kept
-    mass = lambda x: x.abs().sum()  # noqa: E731
-    return zip_map(lambda x, y: y * (mass(x) / torch.where(mass(y) > 0, mass(y), 1)), tau, kept)
+    return restore_mass(tau, kept)
+
+
+def restore_mass(tau: Vector, kept: Vector) -> Vector:
+    r"""Multiply each tensor of what is kept by the factor that gives it the L1 norm it had in the task vector.
+
+    Example:
+        >>> restore_mass({"w": torch.tensor([2.0, -3.0])}, {"w": torch.tensor([2.0, 0.0])})
+        {'w': tensor([5., 0.])}
+    """
+    out = {}
+    for key, tensor in kept.items():
+        before, after = totals(entrywise(torch.abs, tau[key]), entrywise(torch.abs, again(tensor)))
+        out |= linear_combination([{key: tensor}], [before / (after or 1.0)])
+    return out

@@ -11,7 +11,7 @@ kept, lambda the scaling coefficient.
 
 Departures: the paper writes a step of eps / n per rank; as in the authors' code the step here is eps / (n - 1), so
 that the rates run from p - eps/2 to p + eps/2 with mean p. A row of one entry has the rate p. A row is one output
-unit: all but the first axis of a tensor.
+unit: all but the first axis of a tensor. The masks' probabilities are counted in steps of 1/65536.
 """
 
 from __future__ import annotations
@@ -22,22 +22,26 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reference_impls.core.selection import check_density
+from reference_impls.core.sampling import bernoulli
+from reference_impls.core.selection import check_density, one_each, order_by_magnitude
 from reference_impls.core.state_dict import StateDict, Vector, linear_combination, task_vector, to_state_dict, to_vector
-from reference_impls.core.state_dict import zip_map
-from reference_impls.task_vectors.ties_merging import ties_merging
+from reference_impls.core.state_dict import zip_entries, zip_rows
+from reference_impls.task_vectors.dare import restore_mass
+from reference_impls.task_vectors.ties_merging import merge_task_vectors
 
 
 def della(
     base: StateDict,
     finetuned: Sequence[StateDict],
     *,
-    density: float = 0.7,
-    epsilon: float = 0.14,
+    density: float | Sequence[float] = 0.7,
+    epsilon: float | Sequence[float] = 0.14,
     scaling_coef: float = 1.1,
     merge: Literal["elect", "sum"] = "elect",
     rescale: Literal["probability", "mass", "none"] = "probability",
     weights: Sequence[float] | None = None,
+    aggregate: Literal["mean", "sum"] = "mean",
+    zero_sum: Literal["majority", "plus"] = "majority",
     generator: torch.Generator | None = None,
 ) -> StateDict:
     r"""Drop small entries more often than large ones, rescale the rest, elect signs and fuse.
@@ -55,10 +59,10 @@ def della(
     Args:
         base: $\theta_0$, the pre-trained model that all the others were fine-tuned from.
         finetuned: $\theta_1 \dots \theta_n$, n >= 1.
-        density: $K = 1 - p$, mean probability of being kept, in (0, 1]; 1 drops nothing. Default 0.7: the drop rate 0.3 of the
-            README of the authors' code; the paper searches it for every merge.
+        density: $K = 1 - p$, mean probability of being kept, in (0, 1], one for all models or one each; 1 drops nothing. Default
+            0.7: the drop rate 0.3 of the README of the authors' code; the paper searches it for every merge.
         epsilon: $\epsilon$, full width of the range of drop rates, >= 0, at most twice the smaller of K and 1 - K unless K = 1;
-            0 is DARE. Default 0.14: the window size in the same README.
+            0 is DARE. One for all models or one each. Default 0.14: the window size in the same README.
         scaling_coef: $\lambda$. Default 1.1: the same README.
         merge: "elect" elects signs and averages what agrees (the paper); "sum" adds the task vectors up
             (della_linear of mergekit). Default "elect": the paper.
@@ -66,6 +70,8 @@ def della(
             before over after the drop (mergekit); "none". Default "probability": the paper.
         weights: one factor per model, applied before the election, which then divides by the weights of what agrees.
             Default None: all 1.
+        aggregate: what "elect" makes of the values that agree, their "mean" or their "sum". Default "mean": the paper.
+        zero_sum: which sign "elect" elects where values add up to zero, "majority" or "plus" (mergekit). Default as in TIES.
         generator: source of the masks. Default None: a new one with seed 0.
 
     Returns:
@@ -96,16 +102,16 @@ def della(
         raise ValueError(f"received {len(weights)} weights for {len(finetuned)} models; one weight per model is needed")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
 
+    densities, widths = one_each("density", density, len(finetuned)), one_each("epsilon", epsilon, len(finetuned))
     sparse = []
-    for model in finetuned:  # step 1: drop and rescale
+    for model, k, width in zip(finetuned, densities, widths):  # step 1: drop and rescale
         tau = task_vector(model, base)
-        probabilities = keep_probabilities(tau, density, epsilon)
+        probabilities = keep_probabilities(tau, k, width)
         sparse.append(drop_and_rescale(tau, draw_mask(probabilities, generator), probabilities, rescale))
     if merge == "sum":
         total = linear_combination(sparse, weights)
     else:  # steps 2 and 3: elect signs and average what agrees, as TIES does with everything that is left
-        zero = linear_combination(sparse[:1], [0.0])
-        total = dict(ties_merging(zero, sparse, density=1.0, weights=weights))
+        total = merge_task_vectors(sparse, density=1.0, aggregate=aggregate, weights=weights, zero_sum=zero_sum)
     return to_state_dict(linear_combination([to_vector(base), total], [1.0, scaling_coef]), like=base)
 
 
@@ -130,15 +136,20 @@ def keep_probabilities(tau: Vector, density: float, epsilon: float) -> Vector:
     check_density(density)
     if density < 1 and not 0 <= epsilon / 2 <= min(density, 1 - density) + 1e-9:
         raise ValueError(f"epsilon is {epsilon} with density {density}; density -/+ epsilon/2 must be in [0, 1]")
-    return {key: torch.ones_like(t) if density == 1 else _by_rank(t, density, epsilon) for key, t in tau.items()}
+    if density == 1:
+        return zip_entries(torch.ones_like, tau)
+    return zip_rows(lambda t: _by_rank(t, density, epsilon), tau)
 
 
 def _by_rank(tensor: Tensor, density: float, epsilon: float) -> Tensor:
-    rows = tensor.abs().reshape(tensor.shape[0] if tensor.ndim > 1 else 1, -1)  # a vector is one row
+    if tensor.numel() == 0:
+        return torch.zeros_like(tensor)
+    rows = tensor.reshape(tensor.shape[0] if tensor.ndim > 1 else 1, -1)  # a vector is one row
     n = rows.shape[1]
-    ranks = rows.argsort(dim=1, stable=True).argsort(dim=1)  # 0 for the smallest
-    position = ranks / (n - 1) if n > 1 else torch.full(ranks.shape, 0.5)
-    return (density + epsilon * (position - 0.5)).clamp(0, 1).to(tensor).reshape(tensor.shape)
+    order = order_by_magnitude(rows)
+    position = torch.arange(n, device=rows.device) / (n - 1) if n > 1 else torch.full((n,), 0.5)  # 0 for the smallest
+    by_rank = (density + epsilon * (position - 0.5)).clamp(0, 1).to(rows)
+    return torch.empty_like(rows).scatter_(1, order, by_rank.expand_as(rows)).reshape(tensor.shape)
 
 
 def draw_mask(probabilities: Vector, generator: torch.Generator) -> Vector:
@@ -146,7 +157,7 @@ def draw_mask(probabilities: Vector, generator: torch.Generator) -> Vector:
 
     Args:
         probabilities: $1 - p_i$.
-        generator: source of the numbers; they are drawn on its device and then moved, so that a mask is the same anywhere.
+        generator: source of the masks, which are the same on any device and however the model is read.
 
     Returns:
         Ones where an entry is kept and zeros elsewhere.
@@ -155,8 +166,7 @@ def draw_mask(probabilities: Vector, generator: torch.Generator) -> Vector:
         >>> draw_mask({"w": torch.tensor([0.0, 1.0])}, torch.Generator().manual_seed(0))
         {'w': tensor([0., 1.])}
     """
-    draw = lambda t: torch.rand(t.shape, generator=generator, device=generator.device).to(t.device)  # noqa: E731
-    return {key: (draw(p) < p).to(p.dtype) for key, p in probabilities.items()}
+    return bernoulli(probabilities, probabilities, generator)
 
 
 def drop_and_rescale(tau: Vector, mask: Vector, probabilities: Vector, rescale: str = "probability") -> Vector:
@@ -183,10 +193,7 @@ def drop_and_rescale(tau: Vector, mask: Vector, probabilities: Vector, rescale: 
     """
     if rescale not in ("probability", "mass", "none"):
         raise ValueError(f"rescale is {rescale!r}; it is one of probability, mass, none")
-    kept = zip_map(lambda x, m: torch.where(m != 0, x, 0), tau, mask)
+    kept = zip_entries(torch.mul, tau, mask)
     if rescale == "probability":
-        return zip_map(lambda x, p: x / torch.where(p > 0, p, 1), kept, probabilities)
-    if rescale == "none":
-        return kept
-    mass = lambda x: x.abs().sum()  # noqa: E731
-    return zip_map(lambda x, y: y * (mass(x) / torch.where(mass(y) > 0, mass(y), 1)), tau, kept)
+        return zip_entries(lambda x, p: x / torch.where(p > 0, p, 1), kept, probabilities)
+    return kept if rescale == "none" else restore_mass(tau, kept)

@@ -16,13 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from reference_impls.core.blocks import each, entrywise, totals
 from reference_impls.core.state_dict import StateDict, Vector, linear_combination, task_vector, to_state_dict, to_vector
-from reference_impls.core.state_dict import zip_map
+from reference_impls.core.state_dict import zip_entries
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class UnifiedModel:
 
     def model(self, task: int) -> StateDict:
         """Return the model that answers `task`: the base plus the rescaled, masked unified task vector."""
-        tau = zip_map(lambda m, u: self.rescalers[task].to(u) * m * u, self.masks[task], self.unified)
+        tau = zip_entries(lambda m, u: self.rescalers[task].to(u) * m * u, self.masks[task], self.unified)
         return to_state_dict(linear_combination([to_vector(self.base), tau], [1.0, 1.0]), like=self.base)
 
 
@@ -104,24 +106,26 @@ def emr_merging(
         raise ValueError("received no fine-tuned models; at least one is needed")
 
     task_vectors = [task_vector(model, base) for model in finetuned]
-    unified = zip_map(lambda *taus: _elect(torch.stack(taus), unify, zero_sum), *task_vectors)
-    masks = tuple(zip_map(lambda tau, u: tau * u.sign() > 0, tau, unified) for tau in task_vectors)
-    masked = [zip_map(lambda m, u: m * u, mask, unified) for mask in masks]
-    ratios = [_size(tau, rescale) / torch.where(_size(kept, rescale) > 0, _size(kept, rescale), 1)  # 0 / 1 without movement
-              for tau, kept in zip(task_vectors, masked)]  # fmt: skip
-    return UnifiedModel(base, unified, masks, torch.stack(ratios))
+    unified = zip_entries(lambda *taus: _elect(taus, unify, zero_sum), *task_vectors)
+    masks = tuple(zip_entries(lambda tau, u: tau * u.sign() > 0, tau, unified) for tau in task_vectors)
+    masked = [zip_entries(lambda m, u: m * u, mask, unified) for mask in masks]
+    moved, kept = (_sizes(vectors, rescale) for vectors in (task_vectors, masked))
+    ratios = [before / (after or 1.0) for before, after in zip(moved, kept)]  # 0 / 1 without movement
+    return UnifiedModel(base, unified, masks, torch.tensor(ratios))
 
 
-def _elect(taus: Tensor, unify: str, zero_sum: str) -> Tensor:
-    """Step 1: the sign of the sum, with the largest agreeing magnitude; (n, ...) -> (...)."""
-    signs = taus.sum(dim=0).sign()
+def _elect(taus: Sequence[Tensor], unify: str, zero_sum: str) -> Tensor:
+    """Step 1: the sign of the sum, with the largest agreeing magnitude."""
+    signs = reduce(torch.add, taus).sign()
     if zero_sum == "minus":
-        signs = torch.where(signs > 0, 1.0, -1.0).to(taus)
-    agreeing = torch.where(taus * signs > 0, taus.abs(), 0)
-    return signs * (agreeing.amax(dim=0) if unify == "max" else agreeing.sum(dim=0))
+        signs = signs - (1 - signs.abs())
+    agreeing = [(tau * signs).relu() for tau in taus]  # magnitudes
+    return signs * reduce(torch.maximum if unify == "max" else torch.add, agreeing)
 
 
-def _size(tau: Vector, by: str) -> Tensor:
-    """Step 3: how far a task vector goes, a scalar."""
-    sizes = [t.abs().sum() if by == "total" else t.abs().mean() for t in tau.values() if t.numel()]
-    return torch.stack(sizes).sum()
+def _sizes(vectors: Sequence[Vector], by: str) -> list[float]:
+    """Step 3: how far each vector goes."""
+    keys = [key for key, tensor in vectors[0].items() if tensor.numel()]
+    sums = each(lambda key: totals(*(entrywise(torch.abs, vector[key]) for vector in vectors)), keys)
+    shares = [1 if by == "total" else vectors[0][key].numel() for key in keys]
+    return [sum(s / share for s, share in zip(column, shares)) for column in zip(*sums)] or [0.0] * len(vectors)

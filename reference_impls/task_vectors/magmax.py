@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import torch
 
-from reference_impls.core.state_dict import StateDict, linear_combination, task_vector, to_state_dict, to_vector, zip_map
+from reference_impls.core.state_dict import StateDict, linear_combination, task_vector, to_state_dict, to_vector, zip_entries
 
 
 def magmax(base: StateDict, finetuned: Sequence[StateDict], *, scaling_coef: float = 0.5) -> StateDict:
@@ -54,5 +54,5 @@ def magmax(base: StateDict, finetuned: Sequence[StateDict], *, scaling_coef: flo
         raise ValueError("received no fine-tuned models; at least one is needed")
     largest, *later = [task_vector(model, base) for model in finetuned]
     for tau in later:
-        largest = zip_map(lambda new, old: torch.where(new.abs() >= old.abs(), new, old), tau, largest)
+        largest = zip_entries(lambda new, old: torch.where(new.abs() >= old.abs(), new, old), tau, largest)
     return to_state_dict(linear_combination([to_vector(base), largest], [1.0, scaling_coef]), like=base)

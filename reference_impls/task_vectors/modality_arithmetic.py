@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reference_impls.core.blocks import entrywise
 from reference_impls.core.state_dict import StateDict, task_vector, to_state_dict, to_vector
 
 
@@ -57,5 +58,6 @@ def modality_arithmetic(base: StateDict, finetuned: Sequence[StateDict], *, scal
         if unknown:
             raise ValueError(f"modality {number} has {unknown[:3]}, which the seed does not have")
         tau = task_vector(model, {name: tensor for name, tensor in base.items() if name in model})
-        theta = {name: t + scaling_coef * tau[name] if name in tau else t for name, t in theta.items()}
+        moved = {name: entrywise(lambda t, d: t + scaling_coef * d, theta[name], d) for name, d in tau.items()}
+        theta = {**theta, **moved}
     return to_state_dict(theta, like=base)

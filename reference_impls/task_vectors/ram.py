@@ -17,13 +17,16 @@ has none to rescale.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import hardshrink
 
-from reference_impls.core.state_dict import StateDict, flatten, linear_combination, task_vector, to_state_dict, to_vector
-from reference_impls.core.state_dict import unflatten, zip_map
+from reference_impls.core.blocks import Streamed, each, entrywise, totals
+from reference_impls.core.state_dict import StateDict, Vector, linear_combination, task_vector, to_state_dict, to_vector
+from reference_impls.core.state_dict import zip_entries
 
 
 def ram(base: StateDict, finetuned: Sequence[StateDict], *, eps: float = 1e-5) -> StateDict:
@@ -109,19 +112,41 @@ def ram_plus(
     if not finetuned:
         raise ValueError("received no fine-tuned models; at least one is needed")
     task_vectors = [task_vector(model, base) for model in finetuned]
-    if scope == "tensor":
-        merged = zip_map(lambda *taus: _merge(torch.stack(taus), eps, r, alpha), *task_vectors)
-    else:
-        merged = unflatten(_merge(torch.stack([flatten(tau) for tau in task_vectors]), eps, r, alpha), like=task_vectors[0])
+    merged = {}
+    for keys in [[key] for key in task_vectors[0]] if scope == "tensor" else [[*task_vectors[0]]]:
+        parts = [{key: tau[key] for key in keys} for tau in task_vectors]
+        factors = _factors(parts, eps, r, alpha) if r else [1.0] * len(parts)
+        merged |= zip_entries(lambda *taus, factors=factors: _merge(taus, factors, eps), *parts)
     return to_state_dict(linear_combination([to_vector(base), merged], [1.0, 1.0]), like=base)
 
 
-def _merge(taus: Tensor, eps: float, r: float, alpha: float) -> Tensor:
-    """(n, ...) -> (...)."""
-    moved = taus.abs() > eps
-    count = moved.sum(dim=0)
-    unique, shared = moved & (count == 1), moved & (count > 1)
-    entries = lambda mask: mask.reshape(len(taus), -1).sum(dim=1).double()  # (n,)  # noqa: E731
-    rho = entries(shared) / entries(unique).clamp(min=1)
-    factor = (1 + r * rho.clamp(max=alpha)).to(taus).reshape(-1, *[1] * (taus.ndim - 1))
-    return (taus * unique * factor).sum(dim=0) + (taus * shared).sum(dim=0) / count.clamp(min=1)
+def _factors(task_vectors: Sequence[Vector], eps: float, r: float, alpha: float) -> list[float]:
+    """lambda_t: how much the unique changes of each model are enlarged."""
+    counts = [sum(numbers) for numbers in zip(*each(lambda *taus: _count(taus, eps), *(tau.values() for tau in task_vectors)))]
+    n = len(task_vectors)
+    return [1 + r * min(shared / max(unique, 1), alpha) for shared, unique in zip(counts[:n], counts[n:])]
+
+
+def _count(taus: Sequence[Tensor | Streamed], eps: float) -> list[float]:
+    """How many entries of each model are shared, then how many are unique."""
+    shared = [entrywise(lambda *x, i=i: _moved(x[i], eps) * (_moved_by(x, eps) > 1), *taus) for i in range(len(taus))]
+    unique = [entrywise(lambda *x, i=i: _moved(x[i], eps) * (_moved_by(x, eps) == 1), *taus) for i in range(len(taus))]
+    return totals(*shared, *unique)
+
+
+def _merge(taus: Sequence[Tensor], factors: Sequence[float], eps: float) -> Tensor:
+    """The mean of what several models moved; what one moved alone, times its factor."""
+    moved = [hardshrink(tau, eps) for tau in taus]
+    count = _moved_by(taus, eps)
+    alone = (2 - count).clamp(0, 1)  # one where at most one model moved the parameter, which is then the whole sum
+    mean = reduce(torch.add, moved) / count.clamp(min=1)
+    return alone * reduce(torch.add, (f * tau for f, tau in zip(factors, moved))) + (1 - alone) * mean
+
+
+def _moved(tau: Tensor, eps: float) -> Tensor:
+    """One where an entry has moved, zero elsewhere."""
+    return hardshrink(tau, eps).sign().abs()
+
+
+def _moved_by(taus: Sequence[Tensor], eps: float) -> Tensor:
+    return reduce(torch.add, (_moved(tau, eps) for tau in taus))

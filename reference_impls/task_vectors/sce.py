@@ -15,12 +15,14 @@ threshold are all selected.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
 
+from reference_impls.core.blocks import Streamed, again, entrywise, totals
 from reference_impls.core.selection import check_density, count_kept, keep_largest
-from reference_impls.core.state_dict import StateDict, linear_combination, task_vector, to_state_dict, to_vector, zip_map
+from reference_impls.core.state_dict import StateDict, linear_combination, task_vector, to_state_dict, to_vector
 
 
 def sce(base: StateDict, finetuned: Sequence[StateDict], *, density: float = 1.0) -> StateDict:
@@ -61,20 +63,33 @@ def sce(base: StateDict, finetuned: Sequence[StateDict], *, density: float = 1.0
     if not finetuned:
         raise ValueError("received no fine-tuned models; at least one is needed")
     deltas = [task_vector(model, base) for model in finetuned]
-    merged = zip_map(lambda *tensors: _merge_matrix(torch.stack(tensors), density), *deltas)
+    merged = {key: _merge_matrix([delta[key] for delta in deltas], density) for key in deltas[0]}
     return to_state_dict(linear_combination([to_vector(base), merged], [1.0, 1.0]), like=base)
 
 
-def _merge_matrix(deltas: Tensor, density: float) -> Tensor:
-    """The three steps within one parameter matrix, (n, ...) -> (...)."""
+def _merge_matrix(deltas: Sequence[Tensor | Streamed], density: float) -> Tensor | Streamed:
+    """The three steps within one parameter matrix."""
+    deltas = [again(delta) for delta in deltas]
     if density < 1:  # select
-        variance = deltas.var(dim=0, correction=0)
-        varying = int(torch.count_nonzero(variance))
-        deltas = torch.where(keep_largest(variance, count_kept(varying, density)) > 0, deltas, 0)
-    energy = deltas.double().reshape(len(deltas), -1).square().sum(dim=1)  # calculate: (n,), in double, or it underflows
-    eta = (energy / energy.sum().clamp(min=torch.finfo(torch.float64).tiny)).to(deltas)
-    eta = eta.reshape(-1, *[1] * (deltas.ndim - 1))
-    elected = torch.where(deltas.sum(dim=0) >= 0, 1, -1)  # erase
-    remaining = eta * (deltas.sign() == elected)
-    total = remaining.sum(dim=0)
-    return (remaining * deltas).sum(dim=0) / torch.where(total > 0, total, 1)
+        variance = entrywise(_variance, *deltas)
+        varying = int(totals(entrywise(torch.sign, variance))[0])
+        selected = entrywise(torch.sign, keep_largest(variance, count_kept(varying, density)))
+        deltas = [entrywise(torch.mul, delta, selected) for delta in deltas]
+    energy = totals(*(entrywise(lambda x: x.double().square(), delta) for delta in deltas))  # calculate: single would underflow
+    eta = [e / (sum(energy) or 1.0) for e in energy]
+    return entrywise(lambda *x: _erase(x, eta), *deltas)
+
+
+def _variance(*deltas: Tensor) -> Tensor:
+    mean = reduce(torch.add, deltas) / len(deltas)
+    return reduce(torch.add, ((delta - mean).square() for delta in deltas)) / len(deltas)
+
+
+def _erase(deltas: Sequence[Tensor], eta: Sequence[float]) -> Tensor:
+    """The weighted mean of the values that have the elected sign."""
+    elected = reduce(torch.add, deltas).sign()
+    elected = elected + (1 - elected.abs())  # plus where the sum is zero
+    remaining = [(elected * delta).relu() for delta in deltas]  # magnitudes
+    mass = reduce(torch.add, (w * x for w, x in zip(eta, remaining)))
+    total = reduce(torch.add, (w * x.sign() for w, x in zip(eta, remaining)))
+    return elected * mass / (total + (1 - total.sign()))  # 0 / 1 where nothing remains

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reference_impls.core.state_dict import StateDict, Vector, linear_combination, task_vector, to_state_dict, to_vector
-from reference_impls.core.state_dict import zip_map
-from reference_impls.task_vectors.ties_merging import ties_merging
+from reference_impls.core.state_dict import zip_entries
+from reference_impls.task_vectors.ties_merging import merge_task_vectors
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class MaskedModel:
 
     def model(self, task: int) -> StateDict:
         """Return the model that answers `task`: the base plus the masked multi-task vector."""
-        tau = zip_map(lambda m, v: m * v, self.masks[task], self.multi_task)
+        tau = zip_entries(lambda m, v: m * v, self.masks[task], self.multi_task)
         return to_state_dict(linear_combination([to_vector(self.base), tau], [1.0, 1.0]), like=self.base)
 
 
@@ -123,8 +123,7 @@ def multi_task_vector(base: StateDict, finetuned: Sequence[StateDict], merge: st
     task_vectors = [task_vector(model, base) for model in finetuned]
     if merge == "sum":
         return linear_combination(task_vectors, [1.0] * len(task_vectors))
-    zero = linear_combination(task_vectors[:1], [0.0])
-    return dict(ties_merging(zero, task_vectors, density=0.2, aggregate="sum"))
+    return merge_task_vectors(task_vectors, density=0.2, aggregate="sum")
 
 
 def tall_mask(tau: Vector, multi_task: Vector, threshold: float) -> Vector:
@@ -143,4 +142,4 @@ def tall_mask(tau: Vector, multi_task: Vector, threshold: float) -> Vector:
         >>> tall_mask({"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([4.0, 2.0])}, 0.4)
         {'w': tensor([False,  True])}
     """
-    return zip_map(lambda t, m: t.abs() >= threshold * (m - t).abs(), tau, multi_task)
+    return zip_entries(lambda t, m: t.abs() >= threshold * (m - t).abs(), tau, multi_task)

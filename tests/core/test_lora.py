@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reference_impls.core.lora import low_rank_update, merge_adapter, svd_of_low_rank_sum, truncated_svd
+from reference_impls.core.lora import low_rank_update, merge_adapter, randomized_svd, svd_of_low_rank_sum, truncated_svd
 
 
 def factors(seed, m=9, n=7, ranks=(2, 3)):
@@ -55,6 +55,36 @@ def test_truncation_drops_the_small_singular_values():
     U, S, Vh = truncated_svd(matrix, 2)
     error = torch.linalg.matrix_norm(matrix - U * S @ Vh)
     assert error.item() == pytest.approx(torch.linalg.svdvals(matrix)[2:].norm().item(), rel=1e-4)
+
+
+def test_a_part_of_an_update_has_the_bits_of_the_whole():
+    (A, B), = factors(0, m=150, n=90, ranks=(5,))
+    whole = low_rank_update(A, B, 0.7)
+    assert torch.allclose(whole, 0.7 * (B @ A), atol=1e-5)
+    assert torch.equal(low_rank_update(A, B[64:128], 0.7), whole[64:128])
+
+
+@pytest.mark.parametrize("shape", [(300, 120), (120, 300)])
+def test_the_randomized_svd_is_nearly_as_good_as_the_best(shape):
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(size, 120, generator=generator))[0] for size in (300, 120))
+    spectrum = torch.arange(1, 121.0) ** -0.5  # falls slowly
+    matrix = left * spectrum @ right.T
+    matrix = matrix.T if shape[0] < shape[1] else matrix
+    U, S, Vh = randomized_svd(matrix, 8)
+    assert (U.shape, S.shape, Vh.shape) == ((shape[0], 8), (8,), (8, shape[1]))
+    best = spectrum[8:].norm()
+    assert best <= torch.linalg.matrix_norm(matrix - U * S @ Vh) * 1.0001 < 1.01 * best
+    assert torch.allclose(S, spectrum[:8], rtol=0.05)
+
+
+def test_the_randomized_svd_finds_a_low_rank_exactly():
+    (A, B), = factors(0, m=200, n=100, ranks=(6,))
+    U, S, Vh = randomized_svd(B @ A, 6)
+    assert torch.allclose(U * S @ Vh, B @ A, atol=1e-4)
+    assert torch.equal(randomized_svd(B @ A, 6)[1], S)
+    with pytest.raises(ValueError, match="rank must be 1"):
+        randomized_svd(B @ A, 101)
 
 
 def test_refusals():

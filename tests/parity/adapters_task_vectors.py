@@ -98,12 +98,13 @@ def peft_dare_linear(case: Case) -> Outcome:
 
 
 def mergekit_dare_ties(case: Case) -> Outcome:
-    """A mean if `normalize` is set, and by default a sum, which `dare` leaves to `ties_merging` on what is dropped."""
+    """A mean if `normalize` is set, and by default a sum."""
     p, base = case.params, case.inputs["base"]
     aggregate = "mean" if p.get("normalize", False) else "sum"
     tau = ri.ties_merging(zeros_like(base), dropped(case, "mass"), density=1.0, weights=p["weight"], aggregate=aggregate)
-    by_ties = named(merge="ties", ties_density=1.0) if aggregate == "mean" else "then ties_merging(" + named(density=1.0, aggregate="sum") + ")"
-    return Outcome("dare", {"merged": plus(base, tau)}, option=named(rescale="mass") + ", " + by_ties)
+    summed = None if aggregate == "mean" else aggregate
+    option = named(rescale="mass", merge="ties", ties_density=1.0, ties_aggregate=summed)
+    return Outcome("dare", {"merged": plus(base, tau)}, option=option)
 
 
 def peft_dare_ties(case: Case) -> Outcome:

@@ -19,7 +19,9 @@ def mergekit_ties(case: Case) -> Outcome:
 
 
 def mergekit_ties_zeros(case: Case) -> Outcome:
-    return Outcome("ties_merging", mergekit_ties(case).ours, differs="A sum of exactly zero")
+    p, options = case.params, {"trim": "tensor", "zero_sum": "plus"}
+    merged = ri.ties_merging(case.inputs["base"], case.inputs["models"], density=p["density"][0], weights=p["weight"], **options)
+    return Outcome("ties_merging", {"merged": merged}, option=named(**options))
 
 
 def mergekit_ties_bf16(case: Case) -> Outcome:

@@ -34,6 +34,8 @@ def test_a_tensor_of_fewer_than_a_hundred_entries_keeps_its_share():
     values = [float(v) for v in range(1, 65)]
     assert merge(values, density=0.9, gamma=0.01) == [0.0] * 7 + values[7:]
     assert values[7:-0] == []
+    # 0.2 of 4 entries is less than one: one is kept, where mergekit 0.1.5 keeps int(0.2 * 4) = 0
+    assert merge([1.0, 2.0, 3.0, 4.0], density=0.2, gamma=0.0) == [0.0, 0.0, 0.0, 4.0]
 
 
 def test_entries_are_ranked_in_each_tensor_or_in_each_row():

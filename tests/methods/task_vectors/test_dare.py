@@ -114,3 +114,19 @@ def test_bad_input_is_refused():
         ri.dare(base, [model], merge="sum")
     with pytest.raises(ValueError, match="rescale is 'l2'"):
         ri.dare(base, [model], rescale="l2")
+
+
+def test_weights_and_densities_may_differ_from_model_to_model():
+    base, models = {"w": torch.zeros(4)}, [{"w": torch.ones(4)}, {"w": torch.full((4,), 3.0)}]
+    assert ri.dare(base, models, density=1.0, weights=[0.5, 2.0])["w"].tolist() == [6.5] * 4
+    many = [{"w": torch.ones(20_000)}, {"w": torch.full((20_000,), 100.0)}]
+    values = ri.dare({"w": torch.zeros(20_000)}, many, density=[1.0, 0.25], rescale="none")["w"]
+    assert set(values.tolist()) == {1.0, 101.0}
+    assert abs((values > 1).float().mean().item() - 0.25) < 0.02
+
+
+def test_ties_after_the_drop_adds_up_or_averages():
+    base, models = {"w": torch.zeros(2)}, [{"w": torch.tensor([1.0, 1.0])}, {"w": torch.tensor([3.0, -1.0])}]
+    drop_nothing = {"density": 1.0, "merge": "ties", "ties_density": 1.0}
+    assert ri.dare(base, models, **drop_nothing, zero_sum="plus")["w"].tolist() == [2.0, 1.0]
+    assert ri.dare(base, models, **drop_nothing, zero_sum="plus", ties_aggregate="sum")["w"].tolist() == [4.0, 1.0]

@@ -112,3 +112,10 @@ def test_bad_input_is_refused():
         ri.della(base, [model], rescale="l1")
     with pytest.raises(ValueError, match="2 weights for 1 models"):
         ri.della(base, [model], weights=[1.0, 2.0])
+
+
+def test_what_agrees_is_averaged_or_added_up():
+    base, models = {"w": torch.zeros(1, 2)}, [{"w": torch.tensor([[1.0, 1.0]])}, {"w": torch.tensor([[3.0, -1.0]])}]
+    nothing_dropped = {"density": 1.0, "scaling_coef": 1.0, "zero_sum": "plus"}
+    assert ri.della(base, models, **nothing_dropped)["w"].tolist() == [[2.0, 1.0]]
+    assert ri.della(base, models, **nothing_dropped, aggregate="sum")["w"].tolist() == [[4.0, 1.0]]

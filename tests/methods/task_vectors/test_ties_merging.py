@@ -94,6 +94,7 @@ def test_sign_is_elected_by_mass_and_not_by_count():
 def test_a_sum_of_zero_takes_the_majority_sign():
     # first entry: 2 - 2 = 0; the other two entries elect minus, so minus it is. Positive would give 2, dropping 0.
     assert merge([2.0, -1.0, -1.0], [-2.0, -1.0, -1.0], density=1.0) == [-2.0, -1.0, -1.0]
+    assert merge([2.0, -1.0, -1.0], [-2.0, -1.0, -1.0], density=1.0, zero_sum="plus") == [2.0, -1.0, -1.0]
 
 
 def test_sum_and_max_of_the_agreeing_values():

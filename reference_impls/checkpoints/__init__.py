@@ -1,0 +1,1 @@
+"""Models on disk: the reference functions on safetensors files of any size, tensor by tensor."""

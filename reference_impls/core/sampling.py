@@ -1,0 +1,52 @@
+"""Random masks that don't depend on how a model is cut: every block of every tensor has a source of its own.
+
+The sources are seeded with one number drawn from the caller's generator, the name of the tensor and the place of the block. A
+model that lies in memory and one that is read in blocks, by any number of threads, thus get the same masks.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from .blocks import Stored, Streamed, ranges
+from .state_dict import Vector, zip_entries
+
+LEVELS = 65_536  # probabilities are resolved to one part in 65,536
+
+
+def bernoulli(like: Vector, probability: float | Vector, generator: torch.Generator) -> Vector:
+    r"""Draw $m_j \sim \mathrm{Bernoulli}(p_j)$ for every entry: ones and zeros.
+
+    Args:
+        like: a vector; its names, shapes and dtypes matter.
+        probability: p in [0, 1], one for all entries or one each; counted in steps of 1/65536.
+        generator: one number is drawn from it.
+
+    Example:
+        >>> like = {"w": torch.zeros(2)}
+        >>> bernoulli(like, {"w": torch.tensor([0.0, 1.0])}, torch.Generator().manual_seed(0))
+        {'w': tensor([0., 1.])}
+    """
+    seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+    draws = {key: _random_integers(f"{seed} {key}", tensor) for key, tensor in like.items()}
+    keep = lambda r, p: (LEVELS * p - LEVELS / 2 - 0.5 - r).sign().relu()  # noqa: E731
+    if isinstance(probability, float):
+        return zip_entries(lambda r: keep(r, probability), draws)
+    return zip_entries(keep, draws, probability)
+
+
+def _random_integers(source: str, like: Tensor | Streamed) -> Tensor | Streamed:
+    """Whole numbers from -32768 to 32767, all equally likely."""
+
+    def block(start: int, stop: int) -> Tensor:
+        digest = blake2b(f"{source} {start}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+        words = torch.empty((stop - start + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+        return words.view(torch.int16)[: stop - start].to(like.dtype).to(like.device)  # drawn on the CPU: the same anywhere
+
+    if isinstance(like, Streamed):
+        return Stored(block, like.shape, like.dtype, like.device)
+    return torch.cat([block(start, stop) for start, stop in ranges(like.shape)]).reshape(like.shape)

@@ -8,7 +8,7 @@ really two are told apart in `catalog/people.yaml`, with the reason. Names writt
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 from itertools import combinations
@@ -125,6 +125,12 @@ def _pairs(catalog: Catalog, names: set[str]) -> set[tuple[str, str]]:
 
 def _slips(catalog: Catalog, parted: dict[str, tuple[str, Given]]) -> set[tuple[str, str]]:
     """Pairs that share a co-author, never write together, and have one family name or one first name."""
+    keys = {
+        name: [("family", family), *[("given", "".join(first)) for first in given[:1]]]
+        for name, (family, given) in parted.items()
+    }
+    common = Counter(key for found in keys.values() for key in found)
+    keys = {name: [key for key in found if common[key] > 1] for name, found in keys.items()}  # a key of one name makes no pair
     beside: dict[str, dict[tuple[str, str], set[str]]] = defaultdict(lambda: defaultdict(set))
     together: dict[str, set[str]] = defaultdict(set)
     for paper in catalog.papers.values():
@@ -133,11 +139,9 @@ def _slips(catalog: Catalog, parted: dict[str, tuple[str, Given]]) -> set[tuple[
         known = [name for name in paper.authors if name in parted]
         for name in known:
             together[name] |= set(known)
-            family, given = parted[name]
-            for other in known:
-                beside[other]["family", family].add(name)
-                if given:
-                    beside[other]["given", "".join(given[0])].add(name)
+            for key in keys[name]:
+                for other in known:
+                    beside[other][key].add(name)
     pairs = {pair for groups in beside.values() for group in groups.values() for pair in combinations(sorted(group), 2)}
     return {(a, b) for a, b in pairs if b not in together[a] and _near(a, b, (parted[a][1], parted[b][1]))}
 

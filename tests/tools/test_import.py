@@ -332,6 +332,18 @@ def test_planted_errors_are_found_and_nothing_else_is_alleged(atlas, name):
     assert [text for _, _, text in extra if "in small letters" not in text] == []
 
 
+def test_authors_behind_a_title_are_read(atlas):
+    title = "[Git Re-Basin: Merging Models modulo Permutation Symmetries](https://arxiv.org/abs/2209.04836)"
+    line = f"* **{title}** - S. Ainsworth, J. Hayase"
+    for end, alarms in ((" (ICLR 2023)", 1), (" et al. (ICLR 2023)", 0), (", S. Srinivasa (ICLR 2023)", 0)):
+        document = importing.parse(line + end)
+        match.compare(document, atlas)
+        assert [f.what for f in document.findings if f.kind == "authors"] == [
+            "the authors of 'Git Re-Basin: Merging Models modulo Permutation Symmetries': Siddhartha Srinivasa is missing"
+        ] * alarms
+        assert document.items[0].authors[:2] == ["S. Ainsworth", "J. Hayase"]
+
+
 def test_authors_are_compared_as_people():
     known = ["Geoffrey E. Hinton", "Oriol Vinyals", "Jeffrey Dean", "Aylin Çelik"]
     assert same.authors(["G. Hinton", "O. Vinyals", "Jeff Dean", "A. Celik"], known, False) == ""

@@ -358,7 +358,7 @@ def _entry(found: list[Part], line: int) -> Item | None:
             url = f"https://arxiv.org/abs/{ids}" if ids and arxiv_id(plain) else None
         pub = _venue_tag(found) or _behind(found, title)
         if chosen is not None:
-            authors = _authors(_before(found, chosen))
+            authors = _authors(_before(found, chosen)) or _authors_behind(found, chosen)
         else:
             title, authors, pub = _bare(title, pub)
     if not _words(title):
@@ -388,6 +388,14 @@ def _before(found: list[Part], chosen: Part) -> str:
     """What stands before a linked title, without the number of a reference: its authors, perhaps."""
     text = unmarked("".join(part.text for part in found[: found.index(chosen)] if part.url is None))
     return re.sub(r"^\s*\[?\d{1,3}[\].)]\s*", "", text).strip(" “\"‘',:")
+
+
+def _authors_behind(found: list[Part], chosen: Part) -> list[str]:
+    """Two names or more between a linked title and the next bracket: "- Ana One, Bo Two (ICML 2023)"."""
+    after = next((part.text for part in found[found.index(chosen) + 1 :] if part.url is None), "")
+    match = re.match(r"[\s*_]*(?:[-–—:,]|by\b)([^()\[\]]{5,2000})", after)
+    names = _authors(unmarked(match[1])) if match else []
+    return names if len(names) > 1 else []
 
 
 def _behind(found: list[Part], title: str) -> str:

@@ -84,7 +84,7 @@ def standalone(demo: Path, root: Path) -> str:
     imports: dict[str, None] = {}
     parts = []
     for module in modules.values():
-        chosen = [node for node in module.body if any(module.definitions[name] is node for name in wanted[module.name])]
+        chosen = [node for node in module.body if any(module.definitions.get(name) is node for name in wanted[module.name])]
         renamed = {}
         for name in [name for name in module.definitions if name in wanted[module.name]]:
             text = ast.unparse(module.definitions[name])
@@ -96,7 +96,9 @@ def standalone(demo: Path, root: Path) -> str:
         imports |= dict.fromkeys(text for name, text in module.foreign.items() if name in used)
         if chosen:
             where = module.path.relative_to(root).as_posix()
-            parts.append(f"# --- {where} {'-' * max(3, 114 - len(where))}\n\n\n{_renamed(_cut(module.source, chosen), renamed)}")
+            second = [f"{name} = {module.borrowed[name][1]}\n" for name in sorted(wanted[module.name] - set(module.definitions))]
+            text = "".join(second) + _renamed(_cut(module.source, chosen), renamed)
+            parts.append(f"# --- {where} {'-' * max(3, 114 - len(where))}\n\n\n{text}")
     about = ast.get_docstring(ast.parse(first.source))
     head = [f'"""{about}"""', "", "from __future__ import annotations", "", *sorted(imports, key=_rank)]
     return "\n".join([*head, "", *(f"{part}\n" for part in parts), END[1:]])
@@ -146,7 +148,7 @@ def _want(module: Module, names: list[str], modules: dict[str, Module], wanted: 
             if f"{other}.{there}" in modules or other not in modules:
                 raise ValueError(f"{module.name} imports {other}.{there} as a whole")
             if there != name:
-                raise ValueError(f"{module.name} imports {there} of {other} as {name}")
+                wanted[module.name].add(name)  # becomes a second name
             _want(modules[other], [there], modules, wanted)
             continue
         wanted[module.name].add(name)

@@ -49,6 +49,10 @@ def on_borch() -> dict[str, dict]:
     return {answer["method"]: answer for answer in answers}
 
 
+def test_every_method_has_a_picture_and_four_in_five_a_live_run():
+    assert set(DEMOS) == set(METHODS) and len(LIVE) >= 0.8 * len(METHODS)
+
+
 # --- what a demo is --------------------------------------------------------------------------------------------------
 
 

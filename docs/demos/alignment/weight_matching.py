@@ -15,7 +15,7 @@ def demo(width, steps):
     spec = units(network)
     matched = apply_permutation(spec, weight_matching(a, b, spec, generator=generator(0)), b)
     ts = [i / 10 for i in range(11)]
-    along = lambda end: [loss(network, interpolate(a, end, t), task).item() for t in ts]  # noqa: E731
+    along = lambda end: [loss(network, interpolate(a, end, t), task).item() for t in ts]
     return Picture(
         title="Loss on the line between two networks that were trained apart",
         reading="With its hidden units put in the order of the first network's, the second is far closer, and the "

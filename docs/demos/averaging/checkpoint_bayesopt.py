@@ -13,7 +13,7 @@ CONTROLS = [Control("num_trials", 2, 12, 5, 1), Control("lower", 0.0, 0.8, 0.0, 
 
 def demo(num_trials, lower, peak):
     tried = []
-    height = lambda share: math.exp(-8 * (share - peak) ** 2)  # noqa: E731
+    height = lambda share: math.exp(-8 * (share - peak) ** 2)
 
     def score(model):
         tried.append(model["w"].item())

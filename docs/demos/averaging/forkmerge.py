@@ -13,10 +13,10 @@ def demo(rounds, turn):
     target = moons(0, count=12, noise=0.3)
     tasks = [target, moons(1, count=60, turn=turn, noise=0.3), moons(2, count=60, turn=180)]
     base = drawn(network, 0)
-    at = lambda theta: loss(network, theta, validation)  # noqa: E731
+    at = lambda theta: loss(network, theta, validation)
     alone = trained(network, target, start=base, steps=20 * rounds, lr=0.02)
     together = trained(network, tasks, start=base, steps=20 * rounds, lr=0.02)
-    branch = lambda *others: trained(network, [target, *others], start=base, steps=20 * rounds, lr=0.02)  # noqa: E731
+    branch = lambda *others: trained(network, [target, *others], start=base, steps=20 * rounds, lr=0.02)
     branches = [branch(), branch(tasks[1]), branch(tasks[2])]
     merged = forkmerge(base, network, tasks, at, num_rounds=rounds, num_steps=20, lr=0.02)
     models = {"target alone": alone, "all together": together, "mean of branches": uniform_soup(branches), "ForkMerge": merged}

@@ -14,7 +14,7 @@ def demo(steps, turn):
     fused = fused_base(finetuned)
     new = moons(7, turn=turn / 2)
     after = [0, 1, 2, 4, 8, 12, 16, 20]
-    tuned = lambda start: [loss(network, trained(network, new, start=start, steps=n, lr=0.02), new).item() for n in after]  # noqa: E731
+    tuned = lambda start: [loss(network, trained(network, new, start=start, steps=n, lr=0.02), new).item() for n in after]
     return Picture(
         title="Loss at a new task while it is learned, from the old base and from the fused one",
         reading="The fused model has learned what the three earlier tasks share, so that the new one starts lower; "

@@ -16,7 +16,7 @@ def demo(spoiled, noise):
     models = [trained(network, train, start=base, steps=20, lr=0.01 * (i + 1)) for i in range(5)]
     for i in range(spoiled):
         models[i] = {key: w + noise * torch.randn(w.shape, generator=generator(i)) for key, w in models[i].items()}
-    score = lambda theta: -loss(network, theta, held_out).item()  # noqa: E731
+    score = lambda theta: -loss(network, theta, held_out).item()
     soups = {"uniform": uniform_soup(models), "greedy": greedy_soup(models, score), "best model": max(models, key=score)}
     return Picture(
         title="Held-out loss of five models and of their soups",

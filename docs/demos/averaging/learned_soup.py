@@ -16,7 +16,7 @@ def demo(num_steps, noise):
     models = [trained(network, train, start=base, steps=20, lr=0.01 * (i + 1)) for i in range(4)]
     models += [{key: w + noise * torch.randn(w.shape, generator=generator(i)) for key, w in models[i].items()} for i in range(2)]
     counted = range(0, num_steps + 1, 10)
-    score = lambda theta: loss(network, theta, test).item()  # noqa: E731
+    score = lambda theta: loss(network, theta, test).item()
     learned = [score(learned_soup(models, network, [held_out], num_steps=n)) for n in counted]
     return Picture(
         title="Test loss of the soup of four good models and two spoiled ones",

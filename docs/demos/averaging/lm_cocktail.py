@@ -16,7 +16,7 @@ CONTROLS = [
 def demo(alpha, temperature, peer_loss):
     base, target, near, far = ({"w": row} for row in torch.eye(4))  # so a mixture's weights are the shares
     losses = torch.tensor([3.0, 1.0, peer_loss, 4.0])
-    loss = lambda model: (model["w"] * losses).sum()  # noqa: E731
+    loss = lambda model: (model["w"] * losses).sum()
     mixed = lm_cocktail(base, [target, near, far], loss, alpha=alpha, temperature=temperature)
     return Picture(
         title="Share of every model in the merged one",

@@ -14,7 +14,7 @@ def demo(spread, seed):
     common = torch.ones(30)
     counts = list(range(1, 9))
     models = [{"w": common + spread * row} for row in torch.randn(8, 30, generator=generator(seed))]
-    length = lambda merge: [merge(models[:n])["w"].norm().item() for n in counts]  # noqa: E731
+    length = lambda merge: [merge(models[:n])["w"].norm().item() for n in counts]
     return Picture(
         title="Length of the merged model, by how many models are merged",
         reading="What the models do not share cancels in the mean and takes its length along; Multi-SLERP keeps the "

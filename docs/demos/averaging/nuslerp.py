@@ -17,7 +17,7 @@ def demo(angle, base_length):
     a = {"w": base["w"] + torch.tensor([1.0, 0.0, 0.0])}
     b = {"w": base["w"] + torch.tensor([math.cos(radians), math.sin(radians), 0.0])}
     ts = [i / 20 for i in range(21)]
-    away = lambda model: (model["w"] - base["w"]).norm().item()  # noqa: E731
+    away = lambda model: (model["w"] - base["w"]).norm().item()
     return Picture(
         title="Length of the merged task vector between two fine-tuned models",
         reading="Turned around the base, the task vector keeps its length; turned around zero, the large base weighs so "

@@ -20,7 +20,7 @@ def demo(num_steps, kl_coef):
         return (logits(network, theta, states).softmax(dim=1) * rewards[k]).sum(dim=1).mean().item()
 
     options = {"kl_coef": kl_coef, "num_steps": num_steps, "lr": 0.02}
-    wish = lambda w: personalized_soups(base, network, [(states, None)], rewards, weights=[1 - w, w], **options)  # noqa: E731
+    wish = lambda w: personalized_soups(base, network, [(states, None)], rewards, weights=[1 - w, w], **options)
     policies = wish(0.0), wish(1.0)
     soups = [{key: (1 - w) * policies[0][key] + w * policies[1][key] for key in base} for w in wishes]
     return Picture(

@@ -17,7 +17,7 @@ def demo(alpha, shared):
     inputs = [(torch.randn(50, 6, generator=g) * s) @ mix for s in (spread, spread.flip(0))]
     models = [{"w": torch.randn(3, 6, generator=g)} for _ in inputs]
     grams = [{"w": x.T @ x} for x in inputs]
-    error = lambda merged: [((x @ (merged["w"] - model["w"]).T) ** 2).mean().item() for x, model in zip(inputs, models)]  # noqa: E731
+    error = lambda merged: [((x @ (merged["w"] - model["w"]).T) ** 2).mean().item() for x, model in zip(inputs, models)]
     return Picture(
         title="Mean squared difference from each model's outputs, on that model's inputs",
         reading="Where the inputs of the models vary in different directions, one weight can serve both: RegMean finds "

@@ -16,7 +16,7 @@ def demo(curvature, delta):
     fishers = [{"w": torch.tensor([value])} for value in h]
     matched = uncertainty_gradient_matching(base, finetuned, {"w": torch.tensor([h0])}, fishers, delta=delta)["w"].item()
     summed = task_arithmetic(base, finetuned)["w"].item()
-    total = lambda w: 0.5 * (h0 * w**2 + h[0] * (w - 1) ** 2 + h[1] * (w - 3) ** 2)  # noqa: E731
+    total = lambda w: 0.5 * (h0 * w**2 + h[0] * (w - 1) ** 2 + h[1] * (w - 3) ** 2)
     places = [i / 5 for i in range(21)]
     return Picture(
         title="Loss of pre-training and both tasks together, by the value of the one weight",

@@ -11,7 +11,7 @@ def demo(count, steps):
     network, held_out = mlp(2, 12, 2), moons(99, count=200, noise=0.3)
     base = trained(network, moons(0, noise=0.3), steps=20)
     models = [trained(network, moons(seed, count=count, noise=0.3), start=base, steps=steps) for seed in range(1, 7)]
-    score = lambda theta: loss(network, theta, held_out).item()  # noqa: E731
+    score = lambda theta: loss(network, theta, held_out).item()
     numbers = list(range(1, 7))
     return Picture(
         title="Held-out loss of models fine-tuned on little data each, and of their averages",

@@ -14,7 +14,7 @@ def demo(coef, num_steps, wider):
     options = {"coef": coef, "num_steps": num_steps, "lr": 0.02}
     aligned = align_scopes(models, network, tasks, **options)
     plain = align_scopes(models, network, tasks, **options | {"coef": 0.0})
-    spread = lambda theta: theta["0.weight"].std(unbiased=False).item()  # noqa: E731
+    spread = lambda theta: theta["0.weight"].std(unbiased=False).item()
     merged = weight_scope_alignment(models, network, tasks, **options)
     return Picture(
         title="Standard deviation of the first layer's weights",

@@ -11,7 +11,7 @@ CONTROLS = [Control("steps", 0, 150, 60, 15), Control("bends", 1, 3, 1, 1)]
 def demo(steps, bends):
     network, task = mlp(2, 12, 2), moons()
     a, b = (trained(network, task, seed) for seed in (1, 2))
-    at = lambda theta: loss(network, theta, task)  # noqa: E731
+    at = lambda theta: loss(network, theta, task)
     curve = curve_finding(a, b, at, num_bends=bends, num_steps=steps, lr=0.3, num_points=21, generator=generator(0))
     ts = curve.losses.ts.tolist()
     return Picture(

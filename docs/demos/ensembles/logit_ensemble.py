@@ -23,7 +23,7 @@ class Threshold(nn.Module):
 def demo(sharpness, weight):
     networks = [Threshold(-1.0, 1.0), Threshold(1.0, sharpness)]
     x = torch.linspace(-3, 3, 31)[:, None]
-    second = lambda network: network(x).softmax(dim=1)[:, 1]  # noqa: E731
+    second = lambda network: network(x).softmax(dim=1)[:, 1]
     both = {rule: logit_ensemble(networks, combine=rule, weights=[1 - weight, weight]) for rule in ("probabilities", "logits")}
     return Picture(
         title="Probability of the second class, by input",

@@ -15,7 +15,7 @@ def demo(steps, shift):
     moved = inputs + torch.tensor([0.0, shift]) + shift * torch.tensor([1.0, 0.0])
     options = {"output": "frequency", "num_steps": steps, "lr": 0.1, "generator": generator(0)}
     program = model_reprogramming(network, [(moved, targets)], **options)
-    said = lambda model, x: 100 * (model(x).argmax(dim=1) == targets).float().mean().item()  # noqa: E731
+    said = lambda model, x: 100 * (model(x).argmax(dim=1) == targets).float().mean().item()
     return Picture(
         title="Accuracy of a frozen network at its own task, at the same points moved away, and with a learned pattern",
         reading="The network never changes: the pattern added to the inputs carries the new task to where the old one was.",

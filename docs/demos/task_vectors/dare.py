@@ -15,7 +15,7 @@ def demo(density, seed):
     kept = dare(base, [model], density=density, generator=generator(seed))
     unscaled = dare(base, [model], density=density, rescale="none", generator=generator(seed))
     after = list(range(20, 401, 20))
-    running = lambda weights: [weights["w"][:n].sum().item() for n in after]  # noqa: E731
+    running = lambda weights: [weights["w"][:n].sum().item() for n in after]
     return Picture(
         title="Sum of the first entries of a task vector, whole and with most of its entries dropped",
         reading="Dropped and rescaled, the entries add up to nearly the same; without the rescaling the update fades away.",

@@ -136,36 +136,48 @@ def _cell(catalog: Catalog, node: str, box: Box, style: str, count: int, strip: 
 # --- papers by venue and year --------------------------------------------------------------------------------------
 
 
-def timeline(catalog: Catalog, rows: int = 14) -> Markup:
-    """A dot for every venue and year; the venues with the most papers, and all others together."""
+def timeline(catalog: Catalog, rows: int = 14, columns: int = 13) -> Markup:
+    """A dot for every venue and year; the venues with the most papers, and all others together; early years in one column."""
     counts = Counter((paper.venue, paper.year) for paper in catalog.papers.values())
     by_venue = Counter(paper.venue for paper in catalog.papers.values())
+    total = Counter(paper.year for paper in catalog.papers.values())
     ranked = sorted(by_venue, key=lambda venue: (-by_venue[venue], venue))
     shown, others = ranked[:rows], ranked[rows:]
-    years = list(range(min(year for _, year in counts), max(year for _, year in counts) + 1))
+    first, last = max(min(total), max(total) - columns + 2), max(total)
+    spans = [(year, year, str(year)) for year in range(first, last + 1)]
+    if min(total) < first:
+        spans.insert(0, (min(total), first - 1, f"to {first - 1}"))
     left, top, step = 170, 30, 27
-    column = (WIDTH - left) / len(years)
-    parts, total = [], Counter(paper.year for paper in catalog.papers.values())
-    for n, year in enumerate(years):
-        parts.append(_linked_text(left + column * (n + 0.5), 16, str(year), f"../years/{year}/" if total[year] else None, f"{total[year]} papers of {year}"))
-    most = max([*counts.values(), *(sum(counts[venue, year] for venue in others) for year in years)])
-    for r, venue in enumerate([*shown, *([None] if others else [])]):
+    column = (WIDTH - left) / len(spans)
+    parts = []
+    for n, (low, high, label) in enumerate(spans):
+        papers = sum(total[year] for year in range(low, high + 1))
+        address = explore("papers", **{"from": low, "to": high}) if low < high else f"../years/{low}/"
+        about = f"{papers} papers {f'up to {high}' if low < high else f'of {low}'}"
+        parts.append(_linked_text(left + column * (n + 0.5), 16, label, address if papers else None, about))
+    table = {
+        venue: [sum(counts[member, year] for member in members for year in range(low, high + 1)) for low, high, _ in spans]
+        for venue, members in [*((venue, [venue]) for venue in shown), *([(None, others)] if others else [])]
+    }
+    most = max(max(row) for row in table.values())
+    for r, (venue, row) in enumerate(table.items()):
         y = top + step * (r + 0.5)
-        members = [venue] if venue else others
         label = f"{len(others)} other venues" if venue is None else catalog.venues[venue].short if venue in catalog.venues else venue
         address = f"../venues/{venue}/" if venue else "../venues/"
         parts.append(f'<path class="grid" d="M{left} {y:.1f}H{WIDTH}"/>')
-        all_of = sum(by_venue[member] for member in members)
-        parts.append(_linked_text(left - 8, y + 4, shortened(label, left - 12), address, f"{label}: {all_of} papers", "end"))
-        for n, year in enumerate(years):
-            count = sum(counts[member, year] for member in members)
-            if count:
-                x, radius = left + column * (n + 0.5), 7 + 6 * math.sqrt(count / most)
-                dot = f'<circle class="t0" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/><text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{count}</text>'
-                to = explore("papers", venue=venue, **{"from": year, "to": year}) if venue else f"../years/{year}/"
-                parts.append(link(to, f"{label} {year}: {count} {'paper' if count == 1 else 'papers'}", dot))
-    words = f"Papers by year: {', '.join(f'{total[year]} in {year}' for year in years)}."
-    return picture("timeline", "Papers by venue and year", words, top + step * (len(shown) + bool(others)) + 6, parts)
+        about = f"{label}: {sum(row)} papers"
+        parts.append(_linked_text(left - 8, y + 4, shortened(label, left - 12), address, about, "end"))
+        for n, ((low, high, when), count) in enumerate(zip(spans, row)):
+            if not count:
+                continue
+            x, radius = left + column * (n + 0.5), 7 + 6 * math.sqrt(count / most)
+            dot = f'<circle class="t0" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
+            dot += f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{count}</text>'
+            filters = ({"venue": venue} if venue else {}) | {"from": low, "to": high}
+            to = explore("papers", **filters) if venue or low < high else f"../years/{low}/"
+            parts.append(link(to, f"{label} {when}: {count} {'paper' if count == 1 else 'papers'}", dot))
+    words = f"Papers by year: {', '.join(f'{total[year]} in {year}' for year in sorted(total))}."
+    return picture("timeline", "Papers by venue and year", words, top + step * len(table) + 6, parts)
 
 
 def _linked_text(x: float, y: float, label: str, address: str | None, about: str, anchor: str = "middle") -> str:

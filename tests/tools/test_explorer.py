@@ -45,7 +45,7 @@ def test_a_method_and_what_it_needs():
 def test_a_topic_follows_the_one_above_it_whatever_its_name():
     """Sorted as text, a-b would stand between a and a/x."""
     paper = next(iter(PAGES.catalog.papers.values()))
-    node = Node(name="N", summary="S.", excludes="E.")
+    node = Node(name="N", summary="S.", excludes="E.", introduced_by="yadav2023ties")
 
     class Made:
         taxonomy = {id: node for id in ("a-b", "a", "a/x", "b")}

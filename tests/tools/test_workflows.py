@@ -15,7 +15,7 @@ WRITES = {  # workflow -> job -> what it may write; everything else reads at mos
     "catalog-comment": {"comment": {"pull-requests"}},
     "from-issue": {"propose": {"contents", "issues", "pull-requests"}},
     "weekly": {"report": {"issues"}},
-    "pages": {"deploy": {"pages", "id-token"}},
+    "pages": {"publish": {"contents"}},
 }
 
 

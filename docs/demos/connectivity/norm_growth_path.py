@@ -4,7 +4,6 @@ import torch
 
 from docs.demos.picture import Control, Picture
 from docs.demos.toys import drawn, loss, mlp, moons, trained
-from docs.demos.toys import generator as seeded
 from reference_impls.connectivity.norm_growth_path import norm_growth_path
 
 CONTROLS = [Control("steps", 40, 100, 80, 20), Control("noise", 0.1, 0.4, 0.1, 0.1)]
@@ -18,7 +17,8 @@ def demo(steps, noise):
         return trained(network, moons(seed, count=size, noise=noise), start=theta, steps=steps)
 
     start, at = drawn(network, 1), lambda theta: loss(network, theta, test)
-    runs = [norm_growth_path(start, fit, at, sizes=sizes, num_points=2, generator=seeded(seed)) for seed in (0, 1, 2)]
+    seeds = [torch.Generator().manual_seed(seed) for seed in (0, 1, 2)]
+    runs = [norm_growth_path(start, fit, at, sizes=sizes, num_points=2, generator=seed) for seed in seeds]
 
     def share(values):  # mean of the runs, as a multiple of the first
         mean = torch.stack(values).mean(dim=0)

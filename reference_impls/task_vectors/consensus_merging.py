@@ -88,4 +88,4 @@ def consensus_mask(masks: Sequence[Vector], min_tasks: int) -> Vector:
         >>> consensus_mask(masks, 2)
         {'w': tensor([False,  True])}
     """
-    return zip_entries(lambda *ms: reduce(torch.add, (m.to(torch.int32) for m in ms)) >= min_tasks, *masks)
+    return zip_entries(lambda *ms: reduce(torch.add, (m.to(torch.int64) for m in ms)) >= min_tasks, *masks)

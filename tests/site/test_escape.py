@@ -15,7 +15,7 @@ ACTIVE = "&<>\"'`\\{}[]()_*#:|~^=$!@+%-.1a \n\t?;/,"
 
 
 def converter() -> markdown.Markdown:
-    settings_ = yaml.safe_load(re.sub(r"!!\S+", "", (ROOT / "mkdocs.yml").read_text()))
+    settings_ = yaml.safe_load(re.sub(r"!!\S+|!ENV", "", (ROOT / "mkdocs.yml").read_text()))
     names, options = [], {}
     for extension in settings_["markdown_extensions"]:
         name, option = next(iter(extension.items())) if isinstance(extension, dict) else (extension, {})

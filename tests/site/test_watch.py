@@ -15,7 +15,7 @@ def project(tmp_path, monkeypatch):
     """The toy catalog with its pages and its built site, in a folder of its own."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     shutil.copytree(ROOT / "tests" / "toy_catalog", tmp_path / "catalog")
-    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("catalog", "guide", "index.md", "figures"))
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("catalog", "guide", "index.md", "figures", "demos"))
     stub_guide(tmp_path / "docs")
     config_for(tmp_path / "docs", tmp_path)
     assert site_tool.main(["--catalog", str(tmp_path / "catalog"), "--docs", str(tmp_path / "docs")]) == 0

@@ -407,7 +407,7 @@ class Pages:
             places=_places(paper),
             introduces=introduces,
             discusses=[method for method in methods if method not in introduces],
-            orcids=self.orcids,
+            orcids={name: f"https://orcid.org/{orcid}" for name, orcid in self.orcids.items()},
             confirmed=self.confirmed.get(id, []),
             bibtex=self.bibtex(paper),
             lists=self.places_in_lists.get(("papers", id), []),

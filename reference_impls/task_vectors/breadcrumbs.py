@@ -60,7 +60,8 @@ def breadcrumbs(
         merge: "sum" (the paper); "ties" sums only the values whose sign has the larger total movement
             (breadcrumbs_ties of mergekit). Default "sum": the paper.
         weights: one factor per model. Default None: all 1.
-        zero_sum: which sign "ties" elects where values add up to zero, "majority" or "plus" (mergekit). Default as in TIES.
+        zero_sum: which sign "ties" elects where values add up to zero, "majority" or "plus" (mergekit).
+            Default "majority": as in TIES.
 
     Returns:
         A new state dict, structured as `base`.

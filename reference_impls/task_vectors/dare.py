@@ -58,7 +58,8 @@ def dare(
         ties_density: fraction that TIES keeps after the drop, in (0, 1]. Default 0.2, as in TIES.
         ties_aggregate: what TIES makes of the values that agree, their "mean" or their "sum" (mergekit). Default "mean", as in
             TIES.
-        zero_sum: which sign TIES elects where values add up to zero, "majority" or "plus" (mergekit). Default as in TIES.
+        zero_sum: which sign TIES elects where values add up to zero, "majority" or "plus" (mergekit).
+            Default "majority": as in TIES.
         rescale: "density" divides by K (the paper); "mass" multiplies each tensor by its L1 norm before over after the
             drop (mergekit); "none" leaves the survivors as they are. Default "density": Sec. 3.1, Eq. (1).
         weights: one factor per model, applied to what is left. Default None: all 1.

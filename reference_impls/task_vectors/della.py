@@ -71,7 +71,8 @@ def della(
         weights: one factor per model, applied before the election, which then divides by the weights of what agrees.
             Default None: all 1.
         aggregate: what "elect" makes of the values that agree, their "mean" or their "sum". Default "mean": the paper.
-        zero_sum: which sign "elect" elects where values add up to zero, "majority" or "plus" (mergekit). Default as in TIES.
+        zero_sum: which sign "elect" elects where values add up to zero, "majority" or "plus" (mergekit).
+            Default "majority": as in TIES.
         generator: source of the masks. Default None: a new one with seed 0.
 
     Returns:

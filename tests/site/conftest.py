@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.site.building import ROOT, build, config_for, once
+from tests.site.building import ROOT, build, chromium, config_for, once, served
 from tools import site as site_tool
 
 
@@ -35,3 +35,15 @@ def real_config(real_build) -> Path:
 @pytest.fixture(scope="session")
 def real_site(real_build) -> Path:
     return real_build / "site"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address(real_site):
+    with served(real_site) as address:
+        yield address

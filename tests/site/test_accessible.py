@@ -3,23 +3,10 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.site.building import chromium, served
 from tests.site.test_browser import KINDS
 
 pytestmark = pytest.mark.browser
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def address(real_site):
-    with served(real_site) as address:
-        yield address
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.site.building import chromium, served
+from tests.site.building import served
 from tools import csp
 
 pytestmark = pytest.mark.browser
@@ -75,18 +75,6 @@ FAINT = """() => {
   }
   return [...new Set(found)];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def address(real_site):
-    with served(real_site) as address:
-        yield address
 
 
 def open_page(browser, address, **options):

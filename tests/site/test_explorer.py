@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.site.building import ROOT, chromium, served
+from tests.site.building import ROOT, served
 from tests.site.test_browser import open_page
 from tools import csp
 from tools.catalog import load
@@ -14,18 +14,6 @@ pytestmark = pytest.mark.browser
 
 CATALOG = load(ROOT)
 STATUS = ".explorer__status"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def address(real_site):
-    with served(real_site) as address:
-        yield address
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.site import pyodide
-from tests.site.building import build, chromium, config_for, once, served
+from tests.site.building import build, config_for, once, served
 from tests.site.test_browser import open_page
 from tools import csp, runtime
 
@@ -39,12 +39,6 @@ def lab_site(tmp_path_factory, real_site) -> Path:
         assert csp.main([str(at / "site")]) == 0
 
     return once(tmp_path_factory, "lab", make) / "site"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,9 @@ def test_a_permuted_copy_comes_back_and_t_0_is_model_a():
     copy = apply_permutation(spec, random_permutations(spec, generator(0)), a)
     of_a, of_copy = (unit_activations(spec, family.network, m, family.task.train[0][:500], written=True) for m in (a, copy))
     merged = ri.cca_merge(a, copy, of_a, of_copy, spec)
-    assert all(torch.allclose(merged[key], a[key], atol=1e-2) for key in a)
+    # measured on four networks: at most 0.037 of a tensor's length is lost to the ridge; without the maps about 0.7
+    assert all((merged[key] - a[key]).norm() < 0.06 * a[key].norm() for key in a)
+    assert any((0.5 * (copy[key] + a[key]) - a[key]).norm() > 0.5 * a[key].norm() for key in a)
     assert all(torch.equal(ri.cca_merge(a, b, of_a, of_a, spec, t=0.0)[key], a[key]) for key in a)
 
 

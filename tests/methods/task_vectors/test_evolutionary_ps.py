@@ -45,20 +45,23 @@ def test_one_seed_gives_one_model():
     assert torch.equal(run(1), run(1)) and not torch.equal(run(1), run(2))
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_it_beats_task_arithmetic_and_ties_tuned_on_the_same_examples(seed):
-    family = toy_zoo.multitask("mlp", seed)
-    few = [tuple(part[:100] for part in task.val) for task in family.tasks]
-    fitness = lambda model: -sum(toy_zoo.loss(family.network, model, split).item() for split in few)  # noqa: E731
-    test = lambda model: toy_zoo.mean_accuracy(family.network, model, family.tasks)  # noqa: E731
-    args = family.base, family.finetuned
-    evolved = ri.evolutionary_ps(*args, fitness, num_evaluations=300, generator=torch.Generator().manual_seed(seed))
-    arithmetic = max((ri.task_arithmetic(*args, scaling_coef=a / 20) for a in range(1, 21)), key=fitness)
-    grid = [{"density": d, "scaling_coef": a / 5} for d in (0.2, 0.5, 1.0) for a in range(1, 11)]
-    ties = max((ri.ties_merging(*args, **options) for options in grid), key=fitness)
-    assert evolved.fitness > fitness(arithmetic) and evolved.fitness > fitness(ties)
-    assert test(evolved.model) > test(arithmetic) + 0.01  # measured: 3 to 7 points
-    assert test(evolved.model) > test(ties) + 0.04  # measured: 6 to 19 points
+def test_it_beats_task_arithmetic_and_ties_tuned_on_the_same_examples():
+    """Mean over three families; with four orders of candidates each the gains were 4.5 points (spread 2.9) and 11 (6)."""
+    over_arithmetic, over_ties = [], []
+    for seed in range(3):
+        family = toy_zoo.multitask("mlp", seed)
+        few = [tuple(part[:100] for part in task.val) for task in family.tasks]
+        fitness = lambda model: -sum(toy_zoo.loss(family.network, model, split).item() for split in few)  # noqa: E731, B023
+        test = lambda model: toy_zoo.mean_accuracy(family.network, model, family.tasks)  # noqa: E731, B023
+        args = family.base, family.finetuned
+        evolved = ri.evolutionary_ps(*args, fitness, num_evaluations=300, generator=torch.Generator().manual_seed(seed))
+        arithmetic = max((ri.task_arithmetic(*args, scaling_coef=a / 20) for a in range(1, 21)), key=fitness)
+        grid = [{"density": d, "scaling_coef": a / 5} for d in (0.2, 0.5, 1.0) for a in range(1, 11)]
+        ties = max((ri.ties_merging(*args, **options) for options in grid), key=fitness)
+        assert evolved.fitness > fitness(arithmetic) + 0.1 and evolved.fitness > fitness(ties) + 0.3
+        over_arithmetic.append(test(evolved.model) - test(arithmetic))
+        over_ties.append(test(evolved.model) - test(ties))
+    assert sum(over_arithmetic) / 3 > 0.02 and sum(over_ties) / 3 > 0.05
 
 
 def test_bad_input_is_refused():

@@ -1,7 +1,6 @@
-"""A gate, not a benchmark: merging from disk takes less processor time and memory than the loop that one writes first.
+"""Merging from disk takes less than half of the memory of the loop that one writes first.
 
-Both sides run in this job, as processes of their own; the import of torch, which they share, is taken off. The numbers are in
-`benchmarks/`.
+Both sides run as processes of their own; the import of torch, which they share, is taken off. Time is for `benchmarks/`.
 """
 
 from __future__ import annotations
@@ -35,8 +34,7 @@ def torch_alone(work: Path) -> Measured:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["linear", "ties"])
-def test_files_are_merged_with_less_time_and_memory_than_naively(work: Path, torch_alone: Measured, method: str) -> None:
+def test_files_are_merged_in_half_of_the_memory_of_the_naive_loop(work: Path, torch_alone: Measured, method: str) -> None:
     ((naive,),) = in_turn(work / SIZE, [[*alone(work), f"naive-{method}"]], runs=1)
     ((ours,), _) = compare(work / SIZE, method, mergekit=None, runs=1, threads=2)
-    assert ours.cpu - torch_alone.cpu <= naive.cpu - torch_alone.cpu
     assert ours.memory - torch_alone.memory <= 0.5 * (naive.memory - torch_alone.memory)

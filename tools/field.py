@@ -59,7 +59,7 @@ def squarify(sizes: Sequence[float], box: Box) -> list[Box]:
 
     Example:
         >>> [tuple(round(v, 2) for v in box) for box in squarify([6, 3, 3], (0, 0, 4, 3))]
-        [(0, 0, 2.0, 3.0), (2.0, 0, 2.0, 1.5), (2.0, 1.5, 2.0, 1.5)]
+        [(0, 0.0, 2.0, 3.0), (2.0, 0, 2.0, 1.5), (2.0, 1.5, 2.0, 1.5)]
     """
     x, y, width, height = box
     scale = width * height / sum(sizes)

@@ -135,3 +135,13 @@ def test_the_toy_catalog_builds_as_strictly_and_an_old_address_leads_on(tmp_path
         plain.set_content(re.sub(r"<meta http-equiv=.(?:refresh|Content)[^>]*>", f'<base href="{address}{old}">', moved))
         plain.get_by_role("link", name="Editing Models with Task Arithmetic").click()
         plain.wait_for_url(address + new)
+
+
+def test_a_paper_page_and_a_first_visit_are_light(real_site):
+    """Within 8 and 100 kB, compressed: what a reader on a slow line waits for."""
+    for page in (real_site / "catalog" / "papers").glob("*/index.html"):
+        assert len(gzip.compress(page.read_bytes())) <= 8_000, page
+    home = (real_site / "index.html").read_text(encoding="utf-8")
+    files = {real_site / "index.html", real_site / "search" / "search_index.json"}
+    files |= {real_site / name for name in re.findall(r'(?:src|href)="([^"#?:]+\.(?:js|css|svg|png|woff2))', home)}
+    assert len(files) > 6 and sum(len(gzip.compress(file.read_bytes())) for file in files) <= 100_000

@@ -5,3 +5,6 @@ if (here && !document.querySelector(".md-tabs__item--active")) {
     if (tab.href.split("#")[0] === here.href.split("#")[0]) tab.parentElement.classList.add("md-tabs__item--active");
   }
 }
+
+// The theme leaves its search dialog without a name.
+document.querySelector(".md-search")?.setAttribute("aria-label", "Search");

@@ -78,6 +78,8 @@ def names(catalog: Catalog) -> Iterator[Problem]:
         return Problem(source.path, source.line("authors", position), what, mend)
 
     for name in where.keys() & settled.keys():
+        if {paper for paper, _ in where[name]} <= set(catalog.people[settled[name]].printed_in):
+            continue
         yield problem(name, f"{name} is written {settled[name]} here", f"write {settled[name]} (catalog/people.yaml)")
     for a, b in sorted(_pairs(catalog, where.keys() - settled.keys())):
         if frozenset((a, b)) in told:

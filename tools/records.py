@@ -252,6 +252,7 @@ class Person(Record):
     """An author of whom more is known than the name in the records; the key is the one spelling that records use."""
 
     spellings: list[Line] = Field(default=[], description="other ways to write the name, which records do not use")
+    printed_in: list[str] = Field(default=[], description="papers that keep one of these spellings, because they print it")
     orcid: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{4}-\d{4}-\d{3}[\dX]$"), AfterValidator(_orcid)] | None = None
     not_same: list[NotSame] = Field(default=[], description="others whose names are so like this one that check asks")
 

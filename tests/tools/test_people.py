@@ -110,3 +110,12 @@ def test_other_works_of_the_same_people_are_left_alone(project, capsys, title):
     assert not any("most words" in line for line in check(capsys)[1])
     twin(project, "Interference When Merging Models, Resolved", second="\n  - ".join(["A One", "B Two", "C Three", "D Four"]))
     assert not any("most words" in line for line in check(capsys)[1])
+
+
+def test_a_paper_may_keep_the_spelling_that_it_prints(project, capsys):
+    replace(project, SOUPS, "  - Ludwig Schmidt\n", "  - Ludwig Schmidt\n  - Mohit K. Bansal\n")
+    write(project, "catalog/people.yaml", "Mohit Bansal:\n  spellings:\n    - Mohit K. Bansal\n")
+    assert check(capsys)[0] == 1
+    kept = SOUPS.rpartition("/")[2].removesuffix(".yaml")
+    write(project, "catalog/people.yaml", f"Mohit Bansal:\n  spellings:\n    - Mohit K. Bansal\n  printed_in:\n    - {kept}\n")
+    assert check(capsys)[0] == 0

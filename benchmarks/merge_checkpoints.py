@@ -129,7 +129,7 @@ def write_config(folder: Path, method: str) -> Path:
 
 
 def measure(command: Sequence[str], log: Path) -> Measured:
-    """Run a program to its end, with the number of threads that it takes by default."""
+    """Run a program to its end, with the number of threads or workers that it takes by default."""
     env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | {"PYTHONPATH": str(ROOT)}
     began = time.monotonic()
     with open(log, "wb") as sink:
@@ -180,11 +180,11 @@ def naive(folder: Path, out: Path, method: str) -> None:
     save_file(merged, out / "model.safetensors")
 
 
-def compare(folder: Path, method: str, mergekit: str | None, runs: int, threads: int) -> tuple[list[Measured], list[Measured]]:
+def compare(folder: Path, method: str, mergekit: str | None, runs: int, workers: int) -> tuple[list[Measured], list[Measured]]:
     """Measure ours and mergekit's."""
     config, out = str(write_config(folder, method)), str(folder / "out")
     ours = [sys.executable, "-m", "reference_impls", "merge", config, out, "--variant", "mergekit", "--quiet"]
-    ours += ["--threads", str(threads)]
+    ours += ["--workers", str(workers)]
     results = in_turn(folder, [ours, [mergekit, config, out, "--quiet"]] if mergekit else [ours], runs)
     return results[0], results[1] if mergekit else []
 
@@ -210,7 +210,7 @@ def main() -> None:
     rows = [*REFERENCES, *PARAMETERS]
     parser.add_argument("--methods", nargs="*", choices=rows, default=rows, help="default: all")
     parser.add_argument("--runs", type=int, default=1, help="of each program and method, in turn; medians are shown")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--mergekit", help="path of the program mergekit-yaml, version 0.1.5")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "atlas-benchmark", help="keeps the models")
     parser.add_argument("--alone", choices=["models", *REFERENCES], help=argparse.SUPPRESS)
@@ -234,7 +234,7 @@ def main() -> None:
         if method in REFERENCES:
             ours, theirs = in_turn(folder, [[*myself, method]], args.runs)[0], []
         else:
-            ours, theirs = compare(folder, method, args.mergekit, args.runs, args.threads)
+            ours, theirs = compare(folder, method, args.mergekit, args.runs, args.workers)
         mine = middle(ours)
         line = f"| {method} | {mine.wall:.1f} | {mine.cpu:.1f} | {mine.memory:.0f} |"
         if theirs:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
 
-from reference_impls.checkpoints import combine, compare, extract, merge, plan
-from reference_impls.checkpoints.errors import CheckpointError
+gc.disable()  # what torch's import makes lives to the end; searching it for garbage, now and at the exit, takes a third of the time
+from reference_impls.checkpoints import combine, compare, extract, merge, plan  # noqa: E402
+from reference_impls.checkpoints.errors import CheckpointError  # noqa: E402
+
+gc.freeze()
+gc.enable()
 
 EXIT_CODES = """exit codes:
   0    done

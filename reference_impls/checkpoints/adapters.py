@@ -274,19 +274,21 @@ class Adapted(Checkpoint):
             )
         self._whole[name] = (adapter.checkpoint, own)
 
-    def read(self, name: str, start: int = 0, stop: int | None = None, out: Tensor | None = None) -> Tensor:
+    def read(
+        self, name: str, start: int = 0, stop: int | None = None, out: Tensor | None = None, checked: bool = False
+    ) -> Tensor:
         if name in self._whole:
             checkpoint, own = self._whole[name]
             values = checkpoint.read(own, start, stop)
             block = torch.empty_like(values, dtype=self[name].dtype) if out is None else out.view(-1)[: len(values)]
             block.copy_(values)
         else:
-            block = self._base.read(name, start, stop, out)
+            block = self._base.read(name, start, stop, out, checked)
         if name in self._updates and len(block):
             values = block.to(torch.promote_types(block.dtype, torch.float32))
             total = sum(self._rows(update, name, start, start + len(block)) for update in self._updates[name])
             block.copy_(values + total)
-        if not self.allow_nonfinite and (name in self._updates or name in self._whole):  # rounding may have left the range
+        if not self.allow_nonfinite and not checked and (name in self._updates or name in self._whole):  # rounding may have left the range
             check_finite(block, self[name], start)
         return block
 

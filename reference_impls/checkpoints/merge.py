@@ -72,7 +72,7 @@ def to_folder(path: str, args: argparse.Namespace, request: Request, prints: dic
             if args.dask is not None:
                 cluster.run(args.dask, request.recipe, request.models, out, tasks=tasks, device=args.device, progress=show)
             else:
-                carry_out(request.recipe, out, tasks=tasks, threads=args.threads, device=args.device, progress=show)
+                carry_out(request.recipe, out, tasks=tasks, workers=args.workers, device=args.device, progress=show)
         for name, owner in request.recipe.ties.items():
             if name in tensors and name not in out.done:
                 out.copy(owner, name)
@@ -87,7 +87,7 @@ def to_storage(path: str, args: argparse.Namespace, request: Request, prints: di
     names = {name for shard in destination.left for name in shard.starts}
     left = sum(request.recipe.like(task).numel for task in request.recipe.tasks if task.name in names)
     with progress(left, args.quiet) as show:
-        storage.produce(request, destination, threads=args.threads, device=args.device, dask=args.dask, progress=show)
+        storage.produce(request, destination, workers=args.workers, device=args.device, dask=args.dask, progress=show)
     destination.publish(files_beside(request, path.rstrip("/").rpartition("/")[2], prints, args.hash_inputs), request.tensors)
     return shards
 

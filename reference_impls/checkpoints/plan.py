@@ -25,11 +25,11 @@ def add_parser(commands: Any, argv: Sequence[str] = ()) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    print(printable(describe(understand(args), args.shard_size, args.threads), keep="\n"))
+    print(printable(describe(understand(args), args.shard_size, args.workers), keep="\n"))
     return 0
 
 
-def describe(request: Request, shard_size: int, threads: int) -> str:
+def describe(request: Request, shard_size: int, workers: int) -> str:
     """Return the plan as text."""
     recipe, tensors = request.recipe, request.tensors
     shards = layout(tensors, shard_size)
@@ -50,7 +50,7 @@ def describe(request: Request, shard_size: int, threads: int) -> str:
     lines += ["method", *_some([f"{_count(count, 'tensor')}: {call}" for call, count in settings])]
     lines += ["passes", *(f"  {text}" for text in dict.fromkeys(_passes(task) for task in recipe.tasks))]
     bound = "at least" if {"matrix", "model"} & {streaming(task.method).way for task in recipe.tasks} else "up to"
-    lines.append(f"memory  {bound} {_size(_memory(request, threads))} beside what torch takes ({_count(threads, 'thread')})")
+    lines.append(f"memory  {bound} {_size(_memory(request, workers))} beside what torch takes ({_count(workers, 'worker')})")
     if copied := [task.name for task in recipe.tasks if not task.dtype.is_floating_point]:
         lines += ["copied from the first model, being no floating-point numbers", *_some(copied)]
     if differences := differences_of(request):
@@ -72,18 +72,18 @@ def _passes(task: Task) -> str:
     return f"{task.method}: {how}{', all tensors before the first is written' if joint else ''}"
 
 
-def _memory(request: Request, threads: int) -> int:
+def _memory(request: Request, workers: int) -> int:
     """Bytes for a few blocks a thread, what is kept because it is needed twice, and tensors that must be whole."""
     few, kept, largest, model = 0, 0, 0, 0
     for task in request.recipe.tasks:
         inputs = 4 * (len(task.models) + 2)  # the result and a step before it too, in float32
         size = inputs * request.recipe.like(task).numel
-        few = max(few, 2 * threads * inputs * BLOCK)
+        few = max(few, 2 * workers * inputs * BLOCK)
         match streaming(task.method).way:
             case "numbers":
-                kept = max(kept, min(KEEP, threads * size))
+                kept = max(kept, min(KEEP, workers * size))
             case "matrix":
-                largest = max(largest, threads * size)  # and what a decomposition takes
+                largest = max(largest, workers * size)  # and what a decomposition takes
             case "model":
                 model += size
     return few + kept + largest + model

@@ -83,7 +83,7 @@ def produce(
     request: Request,
     destination: Destination,
     *,
-    threads: int,
+    workers: int,
     device: str,
     dask: str | None,
     progress: Callable[[int], None] | None,
@@ -94,7 +94,7 @@ def produce(
     calls = [(shard, *seen(recipe, shard), *common) for shard in destination.left]
     if dask is None:
         for call in calls:
-            make(*call, threads, device, progress)
+            make(*call, workers, device, progress)
         return
     sizes = {task.name: recipe.like(task).numel for task in recipe.tasks}
 
@@ -115,7 +115,7 @@ def make(
     seed: int,
     tensors: Tensors,
     hidden: str,
-    threads: int,
+    workers: int,
     device: str,
     progress: Callable[[int], None] | None = None,
 ) -> None:
@@ -131,7 +131,7 @@ def make(
             os.ftruncate(descriptor, shard.size)
             places: Any = _Copies(tensors, shard, descriptor, ties)
             wanted = [task for task in tasks if task.name in names]
-            carry_out(recipe, places, tasks=wanted, threads=threads, device=device, progress=progress)
+            carry_out(recipe, places, tasks=wanted, workers=workers, device=device, progress=progress)
         finally:
             os.close(descriptor)
             for checkpoint in checkpoints:

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import inspect
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from math import prod
 from typing import Any, Protocol
 
@@ -24,10 +21,11 @@ from torch import Tensor
 from reference_impls.checkpoints.errors import CheckpointError
 from reference_impls.checkpoints.methods import function, is_joint, streaming
 from reference_impls.checkpoints.recipe import Recipe, Source, Task
+from reference_impls.checkpoints.workers import Workers
 from reference_impls.core.blocks import Stored, Streamed, block_of, ranges, working_in
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
-KEEP = 100_000_000  # bytes, over all threads: what is needed twice may be kept up to this size
+KEEP = 100_000_000  # bytes, over all workers: what is needed twice may be kept up to this size
 
 
 class Output(Protocol):
@@ -43,7 +41,7 @@ def run(
     output: Output,
     *,
     tasks: Sequence[Task] | None = None,
-    threads: int = 1,
+    workers: int = 1,
     device: str = "cpu",
     progress: Callable[[int], None] | None = None,
 ) -> None:
@@ -53,37 +51,36 @@ def run(
         recipe: what to do.
         output: an open `writing.Output`, or anything that has its `write` and `finish`.
         tasks: those of the recipe that are to be done, e.g. what an earlier run left. Default None: all.
-        threads: how many tensors are worked on at once; the result doesn't depend on it.
+        workers: how many tensors are worked on at once; the result doesn't depend on it.
         device: where the numbers are computed.
-        progress: called with the number of entries that have been written since the last call, from any thread.
+        progress: called with the number of entries that have been written since the last call.
 
     Raises:
         CheckpointError: a method that doesn't run on files, options that differ where one number belongs to the whole model,
             a file that can't be read.
     """
     wanted = {task.name for task in (recipe.tasks if tasks is None else tasks)}
-    largest_first = lambda tasks: sorted(tasks, key=lambda task: -recipe.like(task).numel)  # noqa: E731
-    engine = _Engine(recipe, output, threads, torch.device(device), progress or (lambda entries: None))
+    pool = Workers(workers, device)
+    engine = _Engine(recipe, output, pool, torch.device(device))
     groups = [(job, [task for task in job if task.name in wanted]) for job in jobs(recipe)]
-    alone = largest_first(task for job, left in groups for task in left if len(job) == 1)
-    with _one_thread_each(), ThreadPoolExecutor(threads) as pool:
-        try:
-            together(pool, [lambda task=task: engine.write(task, engine.merge([task])) for task in alone])
-            for job, left in groups:
-                if len(job) > 1 and left:
-                    with working_in(pool):
-                        merged = engine.merge(job)
-                    together(pool, [partial(engine.write, task, merged) for task in largest_first(left)])
-        except BaseException:  # a failure or an interrupt: what runs ends at its next block, what waits is given up
-            engine.stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
+    def write(tasks: Sequence[Task], merged: Callable[[Task], Mapping[str, Tensor | Streamed]]) -> None:
+        largest_first = sorted(tasks, key=lambda task: -recipe.like(task).numel)
 
-def together(pool: Executor, work: Sequence[Callable[[], None]]) -> None:
-    """Do all of the work, up to the first failure."""
-    for future in wait([pool.submit(part) for part in work], return_when=FIRST_EXCEPTION).done:
-        future.result()
+        def done(number: int, _: None) -> None:
+            output.finish(largest_first[number].name)
+            if progress is not None:
+                progress(recipe.like(largest_first[number]).numel)
+
+        pool.each(lambda number: engine.write(largest_first[number], merged(largest_first[number])), len(tasks), done)
+
+    with _one_thread_each():
+        write([task for job, left in groups for task in left if len(job) == 1], lambda task: engine.merge([task]))
+        for job, left in groups:
+            if len(job) > 1 and left:
+                with working_in(pool):
+                    together = engine.merge(job)
+                write(left, lambda task: together)  # noqa: B023
 
 
 def jobs(recipe: Recipe) -> list[list[Task]]:
@@ -112,10 +109,8 @@ def jobs(recipe: Recipe) -> list[list[Task]]:
 class _Engine:
     """What all jobs of a run share."""
 
-    def __init__(self, recipe: Recipe, output: Output, threads: int, device: torch.device,
-                 progress: Callable[[int], None]) -> None:  # fmt: skip
-        self.recipe, self.output, self.threads, self.device, self.progress = recipe, output, threads, device, progress
-        self.stop = threading.Event()
+    def __init__(self, recipe: Recipe, output: Output, pool: Workers, device: torch.device) -> None:
+        self.recipe, self.output, self.workers, self.stop, self.device = recipe, output, pool.count, pool.stop, device
 
     def merge(self, job: Sequence[Task]) -> dict[str, Tensor | Streamed]:
         """Call the reference function on the tensors of a job; their blocks are still to be computed."""
@@ -149,8 +144,6 @@ class _Engine:
             if self.stop.is_set():
                 return
             self.output.write(task.name, start, block_of(tensor, start, stop, {}).to(dtype))
-            self.progress(stop - start)
-        self.output.finish(task.name)
 
     def _tensors(self, job: Sequence[Task], sources: Sequence[Source]) -> dict[str, Tensor | Streamed]:
         """One model of a job, by the names of the output."""
@@ -158,7 +151,8 @@ class _Engine:
         out: dict[str, Tensor | Streamed] = {}
         for task, source in zip(job, sources):
             size = 4 * prod(self.recipe.like(task).shape) * (len(task.models) + 1)
-            stored = self._stored(task, task.dtype, source, keep=not joint and size <= KEEP / self.threads)
+            keep = way == "numbers" and not joint and size <= KEEP / self.workers
+            stored = self._stored(task, task.dtype, source, keep)
             out[task.name] = stored.to(task.dtype).materialize() if way in ("matrix", "model") else stored
         return out
 
@@ -166,11 +160,17 @@ class _Engine:
         """A tensor of a file, for methods of the dtype of the output: what is stored otherwise is read as at least float32."""
         checkpoint, entry = self.recipe.checkpoints[source.checkpoint], self.recipe.entry(source)
         wide = torch.promote_types(dtype, torch.float32)
+        held = torch.empty(entry.numel, dtype=entry.dtype) if keep else None
+        known: set[tuple[int, int]] = set()  # what has been read, and holds no NaN
 
         def read(start: int, stop: int) -> Tensor:
             if self.stop.is_set():
                 raise InterruptedError("another tensor failed, or the run was interrupted")
-            block = checkpoint.read(source.tensor, start, stop).to(self.device)
+            block = None if held is None else held[start:stop]
+            if block is None or (start, stop) not in known:
+                block = checkpoint.read(source.tensor, start, stop, block, checked=(start, stop) in known)
+                known.add((start, stop))
+            block = block.to(self.device)
             return block if block.dtype == dtype else block.to(wide)
 
         return Stored(read, entry.shape, dtype, self.device, keep)
@@ -184,7 +184,7 @@ def _one_thread_each() -> Iterator[None]:
     with suppress(AttributeError, OSError):  # of the GNU C library; its defaults cost a tenth of the time
         libc = ctypes.CDLL(None)
         libc.mallopt(MMAP_THRESHOLD, 32 * 2**20)
-        libc.mallopt(TRIM_THRESHOLD, 64 * 2**20)
+        libc.mallopt(TRIM_THRESHOLD, 512 * 2**20)
     try:
         yield
     finally:

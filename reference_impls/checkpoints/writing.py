@@ -18,6 +18,7 @@ import os
 import queue
 import shutil
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ SHARD_SIZE = 5_000_000_000  # bytes in one file
 COPY = 1 << 20  # bytes at a time
 JOURNAL = ".journal"
 SYNC_EVERY = 1.0  # seconds between two entries in the journal
+ENDING = 1.0  # seconds that the processes of a killed run may take to end with it
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -254,10 +256,14 @@ class Output(Places):
 
     def _lock(self) -> None:
         self._journal = os.open(self.folder / JOURNAL, os.O_RDWR | os.O_APPEND)
-        try:
-            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CheckpointError(f"{self.folder}: another run is writing there; wait for it, or stop it") from None
+        deadline = time.monotonic() + ENDING
+        while True:
+            try:
+                return fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise CheckpointError(f"{self.folder}: another run is writing there; wait for it, or stop it") from None
+                time.sleep(0.02)
 
     def _unlock(self) -> None:
         if self._journal >= 0:

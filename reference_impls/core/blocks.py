@@ -14,21 +14,29 @@ whatever the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cached_property
+from functools import cached_property, reduce
 from math import prod
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-BLOCK = 65_536  # entries: small enough for the processor's cache, large enough for the overhead of a call
+BLOCK = 131_072  # entries: small enough for the processor's cache, large enough for the overhead of a call
 
-_pool: ContextVar[Executor | None] = ContextVar("pool", default=None)
+GROUPS = 8  # of tensors whose counts are added up one after the other
 T = TypeVar("T")
+
+
+class Pool(Protocol):
+    """What works on several tensors at once, such as an `Executor`."""
+
+    def map(self, function: Callable[..., T], *arguments: Sequence) -> Iterable[T]: ...
+
+
+_pool: ContextVar[Pool | None] = ContextVar("pool", default=None)
 
 
 class Streamed:
@@ -43,7 +51,7 @@ class Streamed:
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device, keep: bool) -> None:
         self.shape, self.dtype, self.device, self.keep = torch.Size(shape), dtype, device, keep
-        self._kept: dict[int, Tensor] | None = None  # blocks by their first entry, where they are kept
+        self._kept: dict[tuple[int, int], Tensor] | None = None  # blocks by their place, where they are kept
 
     @property
     def ndim(self) -> int:
@@ -70,9 +78,9 @@ class Streamed:
     def block(self, start: int, stop: int, known: dict[int, Tensor]) -> Tensor:
         """Return the entries from `start` up to `stop` of the tensor laid out flat; `known` holds the blocks of this range."""
         if self._kept is not None:
-            if start not in self._kept:
-                self._kept[start] = self._compute(start, stop, known)
-            return self._kept[start]
+            if (start, stop) not in self._kept:
+                self._kept[start, stop] = self._compute(start, stop, known)
+            return self._kept[start, stop]
         if id(self) not in known:
             known[id(self)] = self._compute(start, stop, known)
         return known[id(self)]
@@ -199,15 +207,15 @@ def block_of(tensor: Tensor | Streamed, start: int, stop: int, known: dict[int, 
     return tensor.reshape(-1)[start:stop]
 
 
-def sum_of(block: Tensor) -> Tensor:
+def sum_of(block: Tensor) -> float:
     """Return the sum of the entries: runs of 64 in their own precision, at least single, the rest in double.
 
     The order of summation doesn't depend on the number of threads, as that of torch does for 32,768 entries and more.
     """
     block = block if block.dtype == torch.float64 else block.float()
     cut = len(block) - len(block) % 64
-    runs = block[:cut].reshape(-1, 64).sum(dim=1).double()
-    return runs.sum() + block[cut:].sum(dtype=torch.float64)
+    total = block[:cut].reshape(-1, 64).sum(dim=1).sum(dtype=torch.float64).item()
+    return total if cut == len(block) else total + block[cut:].sum(dtype=torch.float64).item()
 
 
 def totals(*tensors: Tensor | Streamed) -> list[float]:
@@ -217,10 +225,10 @@ def totals(*tensors: Tensor | Streamed) -> list[float]:
         >>> totals(torch.tensor([1.0, 2.0]), torch.tensor([5.0, 5.0]))
         [3.0, 10.0]
     """
-    sums = torch.zeros(len(tensors), dtype=torch.float64)
+    sums = [0.0] * len(tensors)
     for several in blocks(*tensors):
-        sums += torch.stack([sum_of(block) for block in several]).cpu()
-    return sums.tolist()
+        sums = [total + sum_of(block) for total, block in zip(sums, several)]
+    return sums
 
 
 def inner_products(tensors: Sequence[Tensor | Streamed]) -> Tensor:
@@ -232,19 +240,29 @@ def inner_products(tensors: Sequence[Tensor | Streamed]) -> Tensor:
                 [1., 5.]], dtype=torch.float64)
     """
     n = len(tensors)
-    pairs = [(i, j) for i in range(n) for j in range(i, n)]
-    sums = torch.zeros(len(pairs), dtype=torch.float64)
+    sums = {(i, j): 0.0 for i in range(n) for j in range(i, n)}
     for x in blocks(*tensors):
         x = [block.double() for block in x]
-        sums += torch.stack([sum_of(x[i] * x[j]) for i, j in pairs]).cpu()
-    gram = torch.zeros(n, n, dtype=torch.float64)
-    for (i, j), value in zip(pairs, sums):
-        gram[i, j] = gram[j, i] = value
-    return gram
+        for i, j in sums:
+            sums[i, j] += sum_of(x[i] * x[j])
+    return torch.tensor([[sums[min(i, j), max(i, j)] for j in range(n)] for i in range(n)], dtype=torch.float64)
+
+
+def summed(function: Callable[..., Tensor], *arguments: Sequence) -> Tensor:
+    """Return the sum of `function` of every tensor of a model: whole numbers, which add up the same in any order.
+
+    Example:
+        >>> summed(lambda x: torch.bincount(x, minlength=3), [torch.tensor([0, 1]), torch.tensor([1])])
+        tensor([1, 2, 0])
+    """
+    calls = [*zip(*arguments)]
+    groups = [group for i in range(GROUPS) if (group := calls[i::GROUPS])]  # of large tables, no more than these are held
+    add = lambda group: reduce(torch.add, (function(*call) for call in group))  # noqa: E731
+    return reduce(torch.add, each(add, groups))
 
 
 @contextmanager
-def working_in(pool: Executor) -> Iterator[None]:
+def working_in(pool: Pool) -> Iterator[None]:
     """Let `each` work on several tensors at once, in this context."""
     token = _pool.set(pool)
     try:

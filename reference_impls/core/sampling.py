@@ -6,6 +6,7 @@ model that lies in memory and one that is read in blocks, by any number of threa
 
 from __future__ import annotations
 
+import math
 from hashlib import blake2b
 
 import torch
@@ -32,10 +33,10 @@ def bernoulli(like: Vector, probability: float | Vector, generator: torch.Genera
     """
     seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
     draws = {key: _random_integers(f"{seed} {key}", tensor) for key, tensor in like.items()}
-    keep = lambda r, p: (LEVELS * p - LEVELS / 2 - 0.5 - r).sign().relu()  # noqa: E731
     if isinstance(probability, float):
-        return zip_entries(lambda r: keep(r, probability), draws)
-    return zip_entries(keep, draws, probability)
+        count = math.ceil(LEVELS * probability - 0.5) - LEVELS // 2  # whole numbers below it are kept
+        return zip_entries(lambda r: (count - r).clamp(0, 1), draws)
+    return zip_entries(lambda r, p: (LEVELS * p - LEVELS / 2 - 0.5 - r).sign().relu(), draws, probability)
 
 
 def _random_integers(source: str, like: Tensor | Streamed) -> Tensor | Streamed:

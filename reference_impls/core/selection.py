@@ -1,21 +1,28 @@
 r"""Selecting entries by magnitude: the trim step of TIES and of every method that sparsifies task vectors.
 
 Thresholds are found by counting, not by sorting: the bits of a non-negative floating-point number, read as an integer, have the
-order of the number. One count of the upper 16 bits says among which numbers the k-th is, a count of the next 16 bits among those
-says which it is, exactly. Counts add up over blocks, tensors and threads in any order.
+order of the number. A sample says in which window of integers the k-th magnitude lies; one pass counts how many lie above the
+window and how often each of its integers occurs, and so says which one it is. It is exact: where the sample was wrong, the counts
+show it, and wider windows are counted. Counts add up over blocks, tensors and threads in any order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
+from math import prod
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from .blocks import BLOCK, Streamed, again, blocks, each, entrywise
+from .blocks import BLOCK, Streamed, again, block_of, blocks, each, entrywise, has_short_rows, ranges, summed
+
+FEW, MANY = 2**16, 2**20  # counters for one tensor, and for so many entries that reading them again is dearer
+SAMPLE = 2**16  # entries
 
 
 def check_density(density: float) -> None:
@@ -67,7 +74,7 @@ def keep_largest(values: Tensor | Streamed, k: int) -> Tensor | Streamed:
         return entrywise(torch.clone, values)
     if k <= 0:
         return entrywise(torch.zeros_like, values)
-    return keep_at_least(values, largest_magnitudes([values], [k])[0])
+    return keep_at_least(values, largest_magnitudes([again(values)], [k])[0])
 
 
 def keep_at_least(values: Tensor | Streamed, threshold: float) -> Tensor | Streamed:
@@ -99,29 +106,106 @@ def largest_magnitudes(tensors: Sequence[Tensor | Streamed], ranks: Sequence[int
         tensors: one tensor, or all of a model; of one floating-point dtype of 32 or 64 bits.
         ranks: each from 1 to the number of entries.
 
+    Raises:
+        ValueError: a rank out of range.
+
     Example:
         >>> largest_magnitudes([torch.tensor([3.0, -1.0]), torch.tensor([[-2.0, 5.0]])], [1, 3])
         [5.0, 2.0]
     """
-    tensors = [again(tensor) for tensor in tensors]  # read once for each count, and then by whoever asked for the threshold
-    if sum(tensor.numel() for tensor in tensors) <= BLOCK:  # too few to be worth the counters
+    size = sum(tensor.numel() for tensor in tensors)
+    if not all(1 <= k <= size for k in ranks):
+        raise ValueError(f"ranks are {list(ranks)}; of {size} entries, each is from 1 to {size}")
+    if size <= BLOCK:  # too few to be worth the counters
         magnitudes = torch.cat([block for tensor in tensors for (block,) in blocks(tensor)]).abs()
         return [magnitudes.kthvalue(len(magnitudes) - k + 1).values.item() for k in ranks]  # a tenth of the time of sorting
-    bits = {torch.float32: 32, torch.float64: 64}[tensors[0].dtype]
-    integers = {32: torch.int32, 64: torch.int64}[bits]
-    found = [0] * len(ranks)  # the upper bits of each answer, as far as they are known
-    left = [*ranks]  # the rank among the entries that have these upper bits
-    for shift in range(bits - 16, -1, -16):
-        prefixes = sorted(set(found))
-        count = partial(_count, shift=shift, prefixes=prefixes, integers=integers)
-        counted = sum(each(count, tensors))  # (prefixes, 65536)
-        at_least = counted.flip(1).cumsum(dim=1)  # of the values 65535, 65534, ...
-        for i, prefix in enumerate(found):
-            reached = at_least[prefixes.index(prefix)]
-            place = int(torch.searchsorted(reached, left[i]))
-            left[i] -= int(reached[place - 1]) if place else 0
-            found[i] = prefix << 16 | 65535 - place
-    return torch.tensor(found).to(integers).view(tensors[0].dtype).tolist()
+    integers = {torch.float32: torch.int32, torch.float64: torch.int64}[tensors[0].dtype]
+    bins = FEW if len(tensors) == 1 else MANY
+    everything = Window.over(0, torch.iinfo(integers).max, bins)
+    windows = _guess(tensors, [k / size for k in ranks], integers, bins)
+    while wanted := sorted({window for window in windows if window.first < window.last}):
+        tables = dict(zip(wanted, summed(partial(_count, windows=wanted, bins=bins, integers=integers), tensors)))
+        windows = [
+            (_narrow(window, tables[window], k, bins) or everything) if window in tables else window
+            for window, k in zip(windows, ranks)
+        ]
+    return torch.tensor([window.first for window in windows], dtype=integers).view(tensors[0].dtype).tolist()
+
+
+class Window(NamedTuple):
+    """The integers from `first` to `last`, of which the lowest `shift` bits don't count."""
+
+    first: int
+    last: int
+    shift: int
+
+    @classmethod
+    def over(cls, first: int, last: int, bins: int) -> Window:
+        """Return a window of at most `bins` different integers, and one more."""
+        shift = max(0, (last - first).bit_length() - (bins.bit_length() - 1))
+        return cls(first >> shift << shift, last, shift)
+
+
+def _guess(tensors: Sequence[Tensor | Streamed], fractions: Sequence[float], integers: torch.dtype, bins: int) -> list[Window]:
+    """Windows that very likely hold the magnitudes with this fraction of all entries above them, by a sample of each block."""
+    number = SAMPLE // sum(1 for tensor in tensors for _ in ranges(tensor.shape)) + 1
+    sample = torch.cat(each(partial(_sample, number=number), tensors)).abs().view(integers).numpy()
+    sample.sort()  # numpy sorts integers many times faster
+    windows = []
+    for fraction in fractions:
+        margin = 4 * (fraction * (1 - fraction) / 10_000) ** 0.5  # four standard deviations, were 10,000 entries independent
+        below, above = (int((1 - fraction - margin) * len(sample)) - 1, int((1 - fraction + margin) * len(sample)) + 1)
+        first = int(sample[below]) if below >= 0 else 0
+        last = int(sample[above]) if above < len(sample) else torch.iinfo(integers).max
+        windows.append(Window.over(first, max(last, first + 1), bins))
+    return windows
+
+
+def _sample(tensor: Tensor | Streamed, number: int) -> Tensor:
+    """About `number` entries of each block, from its first rows."""
+    row = prod(tensor.shape[1:]) if has_short_rows(tensor.shape) else 1
+    length = max(1024, -(-1024 // max(row, 1)) * row)
+    parts = [block_of(tensor, start, min(start + length, stop), {}) for start, stop in ranges(tensor.shape)]
+    return torch.cat([part[:: len(part) // number + 1] for part in parts]).cpu()
+
+
+def _count(tensor: Tensor | Streamed, windows: Sequence[Window], bins: int, integers: torch.dtype) -> Tensor:
+    """For each window: how many magnitudes are larger, how many in it have lowest bits, and how many are each of its integers."""
+    counts = torch.zeros(len(windows), 3 + bins, dtype=torch.int64)
+    larger = [0] * len(windows)
+    for several in batched(blocks(tensor), 32):  # so many that the counters, which are as large as a block, cost little
+        found: list[list[Tensor]] = [[] for _ in windows]
+        for (block,) in several:
+            bits = block.abs().view(integers)
+            for i, (first, last, _) in enumerate(windows):
+                more, inside = _split(bits, first, last)
+                larger[i] += more
+                found[i].append(inside)
+        for count, (first, _, shift), parts in zip(counts, windows, found):
+            values = torch.cat(parts) - first
+            count[1] += (values & (1 << shift) - 1).count_nonzero()
+            count[2:] += torch.bincount(values >> shift, minlength=bins + 1)
+    counts[:, 0] = torch.tensor(larger)
+    return counts
+
+
+def _split(bits: Tensor, first: int, last: int) -> tuple[int, Tensor]:
+    """How many integers are larger than the last one, and which are from the first to the last."""
+    if bits.device.type != "cpu":
+        return int((bits > last).sum()), bits[(bits >= first) & (bits <= last)]
+    array = bits.numpy()  # numpy picks few of many several times faster
+    larger = array > last
+    return int(np.count_nonzero(larger)), torch.from_numpy(array[(array >= first) ^ larger])
+
+
+def _narrow(window: Window, counts: Tensor, rank: int, bins: int) -> Window | None:
+    """The part of a window that holds the magnitude of this rank; None if the window doesn't."""
+    larger, uneven, table = int(counts[0]), int(counts[1]), counts[2:]
+    at_least = larger + table.flip(0).cumsum(0)  # of the largest integer, the next, ...
+    if not larger < rank <= at_least[-1]:
+        return None
+    first = window.first + (bins - int(torch.searchsorted(at_least, rank)) << window.shift)
+    return Window.over(first, min(first + (1 << window.shift) - 1, window.last) if uneven else first, bins)
 
 
 def order_by_magnitude(rows: Tensor) -> Tensor:
@@ -141,30 +225,8 @@ def order_by_magnitude(rows: Tensor) -> Tensor:
     return keys & 0xFFFFFFFF
 
 
-def _count(tensor: Tensor | Streamed, shift: int, prefixes: Sequence[int], integers: torch.dtype) -> Tensor:
-    """How many magnitudes have each value in the 16 bits from `shift` on, among those with each of the upper bits given."""
-    counts = torch.zeros(len(prefixes), 65536, dtype=torch.int64)
-    for several in batched((block for (block,) in blocks(tensor)), 8):  # the counters are as large as a block
-        values = [block.abs().view(integers) for block in several]
-        for count, prefix in zip(counts, prefixes):
-            if shift + 16 < 8 * values[0].itemsize:
-                chosen = [_with_prefix(v, shift + 16, prefix) >> shift & 65535 for v in values]
-            else:
-                chosen = [v >> shift for v in values]
-            count += torch.bincount(torch.cat(chosen), minlength=65536).cpu()
-    return counts
-
-
-def _with_prefix(values: Tensor, shift: int, prefix: int) -> Tensor:
-    """The values whose bits from `shift` on are these; few of many, which numpy is several times faster to find."""
-    if values.device.type != "cpu":
-        return values[(values >> shift) == prefix]
-    array = values.numpy()
-    return torch.from_numpy(array[(array >> shift) == prefix])
-
-
-def batched(items: Iterable, size: int) -> Iterator[list]:
-    """Yield `size` items at a time; the last list may be shorter (itertools has it from Python 3.12 on)."""
+def batched(items: Iterable, size: int) -> Iterator[Iterator]:
+    """Yield `size` items at a time, as iterators that are to be used up; the last may be shorter."""
     iterator = iter(items)
-    while part := [*islice(iterator, size)]:
-        yield part
+    for first in iterator:
+        yield chain([first], islice(iterator, size - 1))

@@ -143,7 +143,19 @@ def linear_combination(vectors: Sequence[Vector], weights: Sequence[float]) -> V
         raise ValueError(f"received {len(vectors)} vectors and {len(weights)} weights; one weight per vector is needed")
     if not vectors:
         raise ValueError("received no vectors; at least one is needed")
-    return zip_entries(lambda *tensors: reduce(torch.add, (w * t for w, t in zip(weights, tensors))), *vectors)
+    return zip_entries(lambda *tensors: weighted_sum(tensors, weights), *vectors)
+
+
+def weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    r"""Return $\sum_i w_i x_i$ of tensors of one shape, summed in the order given.
+
+    Example:
+        >>> weighted_sum([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])], [1.0, 0.5])
+        tensor([2.5000, 4.0000])
+    """
+    if len(tensors) == 1:
+        return weights[0] * tensors[0]
+    return reduce(torch.add, (x if w == 1 else w * x for x, w in zip(tensors, weights)))
 
 
 def zip_entries(function: Callable[..., Tensor], *vectors: Vector) -> Vector:

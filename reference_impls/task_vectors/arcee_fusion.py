@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reference_impls.core.blocks import Streamed, entrywise, rowwise
+from reference_impls.core.blocks import Streamed, again, entrywise, rowwise
 from reference_impls.core.selection import largest_magnitudes
 from reference_impls.core.state_dict import StateDict, check_same_structure, to_state_dict, to_vector
 
@@ -65,7 +65,7 @@ def _fuse(a: Tensor | Streamed, b: Tensor | Streamed, whiskers: float) -> Tensor
     size = a.numel()
     if size == 0:
         return a
-    importance = rowwise(_importance, a, b)
+    importance = again(rowwise(_importance, a, b))
     ranks = [size - int(q * (size - 1)) for q in (0.25, 0.5, 0.75)]  # from the largest; between two entries, of the lower one
     lower, median, upper = largest_magnitudes([importance], ranks)
     threshold = median + whiskers * (upper - lower)

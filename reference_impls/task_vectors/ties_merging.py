@@ -147,7 +147,7 @@ def _elect(trimmed: Sequence[Vector], by: str, zero_sum: str) -> Vector:
     signs = zip_entries(lambda *values: reduce(torch.add, map(vote, values)).sign(), *trimmed)
     sign = lambda x: float((x > 0) - (x < 0))  # noqa: E731
     deciding = 1.0 if zero_sum == "plus" else sign(sum(t for (t,) in each(totals, [*signs.values()])))  # where the sum is zero
-    return zip_entries(lambda s: s + deciding * (1 - s.abs()), signs)
+    return zip_entries(lambda s: (s + deciding / 2).sign(), signs)
 
 
 def _disjoint_merge(signs: Tensor, trimmed: Sequence[Tensor], weights: Sequence[float], how: str) -> Tensor:

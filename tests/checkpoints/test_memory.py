@@ -36,5 +36,5 @@ def torch_alone(work: Path) -> Measured:
 @pytest.mark.parametrize("method", ["linear", "ties"])
 def test_files_are_merged_in_half_of_the_memory_of_the_naive_loop(work: Path, torch_alone: Measured, method: str) -> None:
     ((naive,),) = in_turn(work / SIZE, [[*alone(work), f"naive-{method}"]], runs=1)
-    ((ours,), _) = compare(work / SIZE, method, mergekit=None, runs=1, threads=2)
+    ((ours,), _) = compare(work / SIZE, method, mergekit=None, runs=1, workers=2)
     assert ours.memory - torch_alone.memory <= 0.5 * (naive.memory - torch_alone.memory)

@@ -158,9 +158,9 @@ def test_integer_buffers_come_from_the_base_and_shards_and_threads_change_nothin
     for number, name in enumerate(("base", "a")):
         model = language_model(number) | {"steps": torch.tensor(number), "mask": torch.full((3,), bool(number))}
         save(tmp_path / name, model)
-    one = merged("task_arithmetic", "--base", "base", "--models", "a", "--threads", "1")
+    one = merged("task_arithmetic", "--base", "base", "--models", "a", "--workers", "1")
     assert one["steps"].item() == 0 and not one["mask"].any()
-    many = merged("task_arithmetic", "--base", "base", "--models", "a", "--threads", "3", "--shard-size", "4kB")
+    many = merged("task_arithmetic", "--base", "base", "--models", "a", "--workers", "3", "--shard-size", "4kB")
     assert_same(many, one)
     assert len(list(Path("out").glob("model-*-of-*.safetensors"))) > 3
 
@@ -243,7 +243,7 @@ def test_what_cannot_be_done_is_refused_before_a_byte_is_read(models: dict, caps
         ("ties_merging", "--base", "base", "--models", "a", "--density", "1.5"): "density is 1.5",
         ("config.yml", "--base", "base"): "--base and --models go with a method",
         ("passthrough", "--models", "a"): "passthrough puts layers together",
-        ("uniform_soup", "--models", "a", "b", "--threads", "0"): "--threads is 0",
+        ("uniform_soup", "--models", "a", "b", "--workers", "0"): "--workers is 0",
     }.items():
         assert message in refusal(capsys, "merge", *arguments, "-o", "out"), arguments
     assert "no output given" in refusal(capsys, "merge", "config.yml")
@@ -328,7 +328,7 @@ def test_an_interrupt_ends_it_with_130_and_it_goes_on(models: dict, capsys, monk
             time.sleep(0.05)
         write(self, name, *rest)
 
-    arguments = [*SOUP, "-o", "out", "--threads", "1"]
+    arguments = [*SOUP, "-o", "out", "--workers", "1"]
     monkeypatch.setattr(writing.Output, "write", interrupt)
     assert main(arguments) == 130
     assert "interrupted" in capsys.readouterr().err and not Path("out").exists()

@@ -64,7 +64,7 @@ def test_a_case_from_a_configuration(case: Case, tmp_path: Path, monkeypatch) ->
         monkeypatch.setattr(dare, "random_mask", replay)
         monkeypatch.setattr(della, "draw_mask", replay)
     config = write_config(case, tmp_path)
-    assert main(["merge", str(config), str(tmp_path / "out"), "--quiet", "--threads", "1"]) == 0
+    assert main(["merge", str(config), str(tmp_path / "out"), "--quiet", "--workers", "1"]) == 0
     got, want = load_file(tmp_path / "out/model.safetensors"), case.outputs["merged"]
     assert got.keys() == want.keys()
     close = {key: torch.allclose(got[key].double(), want[key].double(), rtol=case.rtol, atol=case.atol) for key in want}

@@ -102,6 +102,8 @@ def shown(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(shown, value))}]"
+    if isinstance(value, Mapping):  # patterns of tensors' names, which the arguments below have in full
+        return f"{{{', '.join(value)}}}"
     return repr(value)
 
 

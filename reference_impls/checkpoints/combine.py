@@ -6,10 +6,11 @@ Adapter t changes a weight by $s_t B_t A_t$. The ways to combine have the names 
 - svd: the best approximation of that sum of a given rank, from the factors alone, without the full matrix;
 - linear: sums the factors apart, $A = \sum_t \sqrt{w_t s_t}\, A_t$ and B likewise, which adds cross terms;
 - magnitude_prune, ties, dare_linear, dare_ties: act on the factors so scaled, as the methods of that name do on task vectors;
-- the same with _svd at the end: act on the updates, whose result is cut to the rank again.
+- the same with _svd at the end: act on the updates, whose result is cut to the rank again;
+- lego, which PEFT lacks: clusters the rank-one units of all factors, scaled by $\sqrt{s_t}$, and puts the centres together.
 
-The reference functions do the work (`pem_composition`, `ties_merging`, `dare`), layer by layer. PEFT elects the signs of TIES
-before it applies the weights, and we elect them after; with equal weights both give the same.
+The reference functions do the work (`pem_composition`, `ties_merging`, `dare`, `lora_lego`), layer by layer. PEFT elects the
+signs of TIES before it applies the weights, and we elect them after; with equal weights both give the same.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from reference_impls.task_vectors.pem_composition import prune
 
 WAYS = (
     "cat", "svd", "linear", "magnitude_prune", "ties", "dare_linear", "dare_ties",
-    "magnitude_prune_svd", "ties_svd", "dare_linear_svd", "dare_ties_svd",
+    "magnitude_prune_svd", "ties_svd", "dare_linear_svd", "dare_ties_svd", "lego",
 )  # fmt: skip
 EXACT = 1024  # rows or columns up to which a matrix is decomposed exactly; beyond, a randomized method is nearly as good
 
@@ -57,11 +58,12 @@ def combine(
     Args:
         adapters: trained on one base.
         how: one of `WAYS`.
-        weights: w, one an adapter. Default None: 1/n each.
-        rank: of the result of the ways that end in svd. Default None: the largest among the adapters, module by module.
+        weights: w, one an adapter. Default None: 1/n each. lego has none and takes equal ones only.
+        rank: of the result of lego and of the ways that end in svd. Default None: the largest of the adapters, module by module.
         density: fraction of the entries kept, in (0, 1], where entries are dropped.
-        seed: of the masks of dare; a module's masks depend on it and on the module's name.
-        threads: modules worked on at once. Default None: one a core.
+        seed: of the masks of dare, which depend on it and on the module's name, and of the first centres of lego, which are drawn
+            module after module.
+        threads: modules worked on at once; lego takes them in order. Default None: one a core.
 
     Returns:
         module -> factors, whose own scaling is 1.
@@ -72,18 +74,21 @@ def combine(
     check(adapters, how, weights, rank, density)
     weights = [1 / len(adapters)] * len(adapters) if weights is None else list(weights)
     modules = list(dict.fromkeys(module for adapter in adapters for module in adapter.layers))
+    first = torch.Generator().manual_seed(seed)  # one for all modules, as the reference function has it
 
     def one(module: str) -> Factors:
         having = [(adapter, weight) for adapter, weight in zip(adapters, weights) if module in adapter.layers]
         factors = [adapter.factors(module) for adapter, _ in having]
         scaled = [weight * adapter.layers[module].scaling for adapter, weight in having]
         ranks = [A.shape[0] for A, _ in factors]
-        if len(set(ranks)) > 1 and how != "cat" and not how.endswith("svd"):
+        if len(set(ranks)) > 1 and how not in ("cat", "lego") and not how.endswith("svd"):
             raise CheckpointError(f"{quoted(module)} has ranks {ranks}; {how} needs one rank, cat and what ends in svd don't")
+        if how == "lego":
+            return lego(factors, [adapter.layers[module].scaling for adapter, _ in having], rank, first)
         generator = torch.Generator().manual_seed((seed * 1_000_003 + zlib.crc32(module.encode())) % 2**63)
         return combine_layer(factors, scaled, how, max(ranks) if rank is None else rank, density, generator)
 
-    return dict(zip(modules, each(one, modules, threads)))
+    return dict(zip(modules, each(one, modules, 1 if how == "lego" else threads)))
 
 
 def combine_layer(
@@ -109,6 +114,12 @@ def combine_layer(
         after = {"merge": "ties", "ties_density": 1.0} if rule == "dare_ties" else {"merge": "task_arithmetic"}
         merged = ri.dare(zero, parts, density=density, generator=generator, **after)
     return nearest(merged["w"], rank) if rule != how else (merged["A"], merged["B"])
+
+
+def lego(factors: Sequence[Factors], scalings: Sequence[float], rank: int | None, generator: torch.Generator) -> Factors:
+    """Put together the centres of the units of one module's factors, each scaled by the root of its scaling."""
+    parts = [{"w": (math.sqrt(scaling) * A, math.sqrt(scaling) * B)} for scaling, (A, B) in zip(scalings, factors)]
+    return ri.lora_lego(parts, rank=rank, generator=generator)["w"]
 
 
 def nearest(matrix: Tensor, rank: int, exact: int = EXACT) -> Factors:
@@ -143,11 +154,13 @@ def check(adapters: Sequence[Adapter], how: str, weights: Sequence[float] | None
         raise CheckpointError(f"received {len(weights)} weights for {len(adapters)} adapters; one each is needed")
     if not all(map(math.isfinite, weights or ())):
         raise CheckpointError(f"weights are {list(weights)}; finite numbers are needed")
-    if rank is not None and not (how.endswith("svd") and rank >= 1):
-        raise CheckpointError(f"rank is {rank} with {how}; only the ways that end in svd take a rank, of 1 or more")
+    if how == "lego" and weights is not None and (len(set(weights)) > 1 or weights[0] <= 0):
+        raise CheckpointError(f"weights are {list(weights)}; lego has none, all adapters count alike: leave them out")
+    if rank is not None and not ((how.endswith("svd") or how == "lego") and rank >= 1):
+        raise CheckpointError(f"rank is {rank} with {how}; only lego and the ways that end in svd take a rank, of 1 or more")
     if not 0 < density <= 1:
         raise CheckpointError(f"density is {density}; it is the fraction of entries kept, in (0, 1]")
-    if density < 1 and how in ("cat", "svd", "linear"):
+    if density < 1 and how in ("cat", "svd", "linear", "lego"):
         raise CheckpointError(f"density is {density}, but {how} drops nothing; use magnitude_prune, ties or dare_linear")
     sizes: dict[str, tuple] = {}
     for adapter in adapters:
@@ -160,6 +173,11 @@ def check(adapters: Sequence[Adapter], how: str, weights: Sequence[float] | None
             size = (a[1:], b[:1], layer.embedding)
             if sizes.setdefault(module, size) != size:
                 raise CheckpointError(f"{adapter.path}: {quoted(module)} has another shape than in {adapters[0].path}")
+    if how == "lego" and rank is not None:
+        for module in sizes:
+            units = sum(adapter.checkpoint[adapter.layers[module].A].shape[0] for adapter in adapters if module in adapter.layers)
+            if rank > units:
+                raise CheckpointError(f"rank is {rank}, but lego has {units} units of {quoted(module)} to cluster")
     if len({bool(adapter.config.get("fan_in_fan_out")) for adapter in adapters}) > 1:
         raise CheckpointError("fan_in_fan_out differs among the adapters; they were trained on different models")
 
@@ -221,10 +239,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("adapters", nargs="+", type=Path, metavar="ADAPTER", help="folders in PEFT's format")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="the folder to write")
     parser.add_argument("--how", choices=WAYS, default="cat", metavar="WAY", help=f"{', '.join(WAYS)}; default cat, exact")
-    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="one an adapter; default 1/n each")
-    parser.add_argument("--rank", type=int, metavar="R", help="of the ways that end in svd; default: the largest of the adapters")
+    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="one an adapter; default 1/n each; lego has none")
+    parser.add_argument("--rank", type=int, metavar="R", help="of svd, *_svd and lego; default: the largest of the adapters")
     parser.add_argument("--density", type=float, default=1.0, metavar="K", help="fraction of entries kept; default 1: all")
-    parser.add_argument("--seed", type=int, default=0, help="of the masks of dare; default 0")
+    parser.add_argument("--seed", type=int, default=0, help="of the masks of dare and the centres of lego; default 0")
     parser.add_argument("--force", action="store_true", help="replace what is at OUT, once the new one is complete")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
     parser.set_defaults(run=run)

@@ -243,7 +243,7 @@ def _number(given: Any, where: str, parameter: Parameter) -> Number:
 # --- YAML ---------------------------------------------------------------------------------------------------------
 
 
-def read_yaml(text: str) -> Any:
+def read_yaml(text: str, what: str = "the configuration") -> Any:
     """Return what a YAML document holds: mappings with text as keys, lists, text, numbers, truth values and null.
 
     Built from the events of libyaml's parser, so that depth, keys that stand twice and what anchors swell to are seen on the way.
@@ -251,15 +251,15 @@ def read_yaml(text: str) -> Any:
     try:
         import yaml
     except ImportError:
-        raise CheckpointError('reading a configuration needs PyYAML: pip install "model-fusion-atlas[checkpoints]"') from None
+        raise CheckpointError(f'reading {what} needs PyYAML: pip install "model-fusion-atlas[checkpoints]"') from None
     if len(text) > MAX_TEXT:
-        raise CheckpointError(f"the configuration has {len(text)} characters; at most {MAX_TEXT} are read")
+        raise CheckpointError(f"{what} has {len(text)} characters; at most {MAX_TEXT} are read")
     try:
         return _Builder().build(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise CheckpointError(f"the configuration is no YAML: {place}{getattr(error, 'problem', None) or error}") from None
+        raise CheckpointError(f"{what} is no YAML: {place}{getattr(error, 'problem', None) or error}") from None
 
 
 class _Open:
@@ -292,7 +292,7 @@ class _Builder:
             if isinstance(event, yaml.DocumentStartEvent):
                 self.documents += 1
                 if self.documents > 1:
-                    raise CheckpointError(f"{where}: a second document begins; one file holds one merge")
+                    raise CheckpointError(f"{where}: a second document begins; one file holds one")
             elif isinstance(event, yaml.AliasEvent):
                 if event.anchor not in self.anchors:
                     raise CheckpointError(f"{where}: *{event.anchor} stands for nothing complete")
@@ -302,7 +302,7 @@ class _Builder:
                 self._put(self._scalar(event, where), event.anchor, 1, 0, where)
             elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
                 if event.tag not in (None, "!"):
-                    raise CheckpointError(f"{where}: {quoted(event.tag)} is a tag; a configuration needs none")
+                    raise CheckpointError(f"{where}: {quoted(event.tag)} is a tag; none is needed")
                 value = {} if isinstance(event, yaml.MappingStartEvent) else []
                 self.open.append(_Open(value, self.nodes, event.anchor))
                 self._check(where)
@@ -349,7 +349,7 @@ class _Builder:
         if kind in ("timestamp", "value", "merge"):
             kind = "str"
         if kind not in ("str", "int", "float", "bool", "null"):
-            raise CheckpointError(f"{where}: {quoted(event.tag)} is a tag; a configuration needs none")
+            raise CheckpointError(f"{where}: {quoted(event.tag)} is a tag; none is needed")
         node = self.yaml.ScalarNode(f"tag:yaml.org,2002:{kind}", event.value, event.start_mark)
         try:
             value = self.scalars.construct_object(node)

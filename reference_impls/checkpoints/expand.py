@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from reference_impls.checkpoints.aligning import align
 from reference_impls.checkpoints.checks import common_ties
 from reference_impls.checkpoints.config import Config, Input, Setting, Settings, Slice
 from reference_impls.checkpoints.errors import CheckpointError, quoted
@@ -106,9 +107,13 @@ def try_options(method: str, options: Mapping[str, Any], models: int, has_base: 
     called, options = function(method), {key: value for key, value in options.items() if key != "task"}
     w = torch.tensor([[0.5, -1.0, 2.0, 0.25], [1.5, 0.75, -0.5, 1.0]])
     tried = [{"w": w + 0.1 * i * w.flip(0)} for i in range(models)]
+    given = inputs(called, {"w": w} if has_base else None, tried)
     try:
-        called(**inputs(called, {"w": w} if has_base else None, tried), **options)
-    except ValueError as error:
+        if "spec" in options:
+            align(method, given, {**options, "spec": {"axes": {"w": ["units", None]}}})
+        else:
+            called(**given, **options)
+    except (ValueError, ImportError) as error:  # a package that solves assignments may be missing
         raise CheckpointError(f"{method}: {error}") from None
 
 

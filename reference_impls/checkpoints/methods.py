@@ -7,6 +7,8 @@ There are four ways to run a reference function on files:
 - "matrix": one tensor at a time, whole in memory;
 - "model": the whole model in memory, because the method can't be cut.
 
+Methods on LoRA adapters run by another command, `combine`.
+
 Where `joint` holds for its options, a method of the first two ways looks at all tensors before it writes one: it runs over the
 files several times, with memory for a few blocks.
 """
@@ -55,7 +57,14 @@ def _trims(density: Any) -> bool:
     return min([density] if isinstance(density, (int, float)) else density) < 1
 
 
+_SPEC = "needs `spec`, a file that says which axes of which tensors share a permutation"
+
 METHODS: dict[str, Streaming] = {
+    # alignment
+    "c2m3": Streaming("model", note=_SPEC),
+    "frank_wolfe_matching": Streaming("model", note=f"{_SPEC}; writes the model at `t` from A to B in A's units"),
+    "gamf": Streaming("model", note=_SPEC),
+    "weight_matching": Streaming("model", note=f"{_SPEC}; writes the model at `t` from A to B in A's units"),
     # averaging
     "block_merge": Streaming("entries", lambda options: True, note="needs the names of all tensors"),
     "fused_base": Streaming("entries"),
@@ -94,14 +103,13 @@ METHODS: dict[str, Streaming] = {
     "tsv_merging": Streaming("matrix"),
 }
 
-ELSEWHERE: dict[str, str] = {  # methods without data or training that don't run on files, and why
-    "c2m3": "needs to know which axes of which tensors share a permutation (`PermutationSpec`)",
-    "frank_wolfe_matching": "needs to know which axes of which tensors share a permutation (`PermutationSpec`)",
-    "gamf": "needs to know which axes of which tensors share a permutation (`PermutationSpec`)",
-    "weight_matching": "needs to know which axes of which tensors share a permutation (`PermutationSpec`)",
-    "logit_ensemble": "combines predictions, not weights",
-    "lora_lego": "takes adapters, not models",
-    "pem_composition": "takes adapters, not models",
+COMBINED: dict[str, tuple[str, ...]] = {  # methods that take adapters, and the ways of `combine` that call them
+    "lora_lego": ("lego",),
+    "pem_composition": ("cat", "svd", "linear", "magnitude_prune"),
+}
+
+ELSEWHERE: dict[str, str] = {  # methods without data or training that have no way on files, and why
+    "logit_ensemble": "it combines predictions, not weights",
 }
 
 
@@ -113,6 +121,9 @@ def streaming(method: str) -> Streaming:
     """
     if method in METHODS:
         return METHODS[method]
+    if method in COMBINED:
+        ways = " or ".join(f"`combine --how {way}`" for way in COMBINED[method])
+        raise CheckpointError(f"{method} takes LoRA adapters, not models: use {ways}")
     known = method in reference_impls.methods()
     why = ELSEWHERE.get(method, "it needs data, gradients, training or a network" if known else "there is no such method")
     raise CheckpointError(f"{method} can't run on checkpoints: {why}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from reference_impls.checkpoints.aligning import spec_of_recipe
 from reference_impls.checkpoints.card import differences_of, printable, settings_of
 from reference_impls.checkpoints.mergekit import NO_EFFECT
 from reference_impls.checkpoints.methods import is_joint, streaming
@@ -48,6 +50,10 @@ def describe(request: Request, shard_size: int, workers: int) -> str:
         lines += ["tied", *_some([f"{name} = {owner}" for name, owner in recipe.ties.items()])]
     settings = settings_of(request)
     lines += ["method", *_some([f"{_count(count, 'tensor')}: {call}" for call, count in settings])]
+    if spec := spec_of_recipe(recipe):
+        places = Counter(name for axes in spec.axes.values() for name in axes)
+        permuted = [f"{name}: {_count(n, 'unit')} in {_count(places[name], 'place')}" for name, n in spec.sizes.items()]
+        lines += ["permuted", *_some(permuted)]
     lines += ["passes", *(f"  {text}" for text in dict.fromkeys(_passes(task) for task in recipe.tasks))]
     bound = "at least" if {"matrix", "model"} & {streaming(task.method).way for task in recipe.tasks} else "up to"
     lines.append(f"memory  {bound} {_size(_memory(request, workers))} beside what torch takes ({_count(workers, 'worker')})")
@@ -86,6 +92,9 @@ def _memory(request: Request, workers: int) -> int:
                 largest = max(largest, workers * size)  # and what a decomposition takes
             case "model":
                 model += size
+    if spec := spec_of_recipe(request.recipe):  # a matrix of float64 says how well the units of two models go together
+        pairs = [8 * n * n for n in spec.sizes.values()]
+        model += max(pairs) if request.method == "weight_matching" else sum(pairs) * (len(request.models) - 1)
     return few + kept + largest + model
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import reference_impls
-from reference_impls.checkpoints import adapters, mergekit, remote
+from reference_impls.checkpoints import adapters, aligning, mergekit, remote
 from reference_impls.checkpoints.checks import cheap_check
 from reference_impls.checkpoints.config import DTYPES, MAX_TEXT, Config, parse_config
 from reference_impls.checkpoints.errors import CheckpointError, quoted
@@ -128,6 +128,10 @@ def options_of(method: str) -> dict[str, dict[str, Any]]:
         elif Sequence[float] in parts or wanted == Sequence[float]:
             one = {"action": _OneOrEach} if float in parts else {}
             readers[name] = {"type": float, "nargs": "+", "metavar": "FLOAT", **one}
+    if "spec" in types:
+        readers["spec"] = {"type": Path, "metavar": "FILE", "required": True, "help": "which axes share a permutation"}
+        if "model_a" in types:  # what it returns are permutations
+            readers["t"] = {"type": float, "metavar": "FLOAT", "help": "0: model A, 1: model B in A's units; default 0.5"}
     if "task" in METHODS[method].note:  # makes one model for each of the inputs
         readers["task"] = {"type": int, "metavar": "INT", "required": True}
     return readers
@@ -214,8 +218,13 @@ def _by_method(args: argparse.Namespace) -> Request:
     options = {name: getattr(args, f"option_{name}") for name in options_of(method)}
     options = {name: value for name, value in options.items() if value is not None}
     checkpoints = [open_model(name) for name in names]
+    file = options.get("spec")
+    if file is not None:
+        options["spec"] = aligning.read_patterns(file, checkpoints[0])
     check(checkpoints)
     recipe = apply(method, checkpoints, options, has_base=args.base is not None, dtype=args.dtype, seed=args.seed)
+    if file is not None:
+        aligning.check_ties(file, options["spec"], recipe)
     said = {"method": method, "base": args.base, "models": args.models, **options, "dtype": args.dtype, "seed": args.seed}
     text = "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in said.items() if value is not None)
     return Request(recipe, method, None, text, tuple(names), checkpoints[0], args.base is not None, args.dtype)

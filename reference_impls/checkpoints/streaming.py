@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from reference_impls.checkpoints.aligning import align
 from reference_impls.checkpoints.errors import CheckpointError
 from reference_impls.checkpoints.methods import function, is_joint, streaming
 from reference_impls.checkpoints.recipe import Recipe, Source, Task
@@ -133,6 +134,8 @@ class _Engine:
             inputs["finetuned" if "finetuned" in names else "models"] = models
         if "generator" in names:
             inputs["generator"] = torch.Generator().manual_seed(self.recipe.seed)
+        if "spec" in options:
+            return align(first.method, inputs, options)
         merged = method(**inputs, **options)
         return merged if pick is None else merged.model(pick)
 

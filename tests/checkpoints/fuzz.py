@@ -19,14 +19,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import safetensors
+import torch
 import yaml
 
 from reference_impls.checkpoints.adapters import check_config, read_layers
+from reference_impls.checkpoints.aligning import check_patterns, parse_patterns, spec_of
 from reference_impls.checkpoints.config import parse_config
 from reference_impls.checkpoints.errors import MAX_LINE, CheckpointError
 from reference_impls.checkpoints.files import Checkpoint, parse_index, parse_json
 from reference_impls.checkpoints.header import DTYPES, Entry, header_length, parse_header
 from reference_impls.checkpoints.mergekit import METHODS
+from reference_impls.core.permutation import check_permutations, random_permutations
 
 HUGE = b"0x" + b"f" * 5000  # in YAML a number that can't even be printed
 PIECES = (b'"', b"{", b"}", b"[" * 50, b",", b":", b"\\", b"\\u", b"null", b"1e999", b"\xff", b"\0", b"&a ", b"*a", b"- ", HUGE)
@@ -105,6 +108,24 @@ def config(random: random.Random) -> bytes:
         value["slices"] = [{"sources": [model | {"layer_range": [0, 4]} for model in models]}]
         del value["models"]
     if random.random() < 0.7:
+        damage(value, random)
+    if random.random() < 0.3:
+        return yaml.safe_dump(value, allow_unicode=True).encode("utf-8", "surrogatepass")
+    return dumped(value, random)
+
+
+def patterns(random: random.Random) -> bytes:
+    """Return a file that says which axes share a permutation, for the tensors of `read_patterns`."""
+    axes = {"layers.*.up": ["mlp.*", None], "layers.*.down": [None, "mlp.*"], "layers.*.v": ["v.*", None], "mean": ["m"]}
+    chosen = random.sample(list(axes), random.randrange(1, 5))
+    value: dict[str, object] = {"axes": {name: axes[name] for name in chosen}}
+    if random.random() < 0.5:
+        value["units"] = {"mlp.*": random.choice([2, 4, 8])}
+    if random.random() < 0.3:
+        value["blocks"] = [{"permutations": ["mlp.*", "v.*"], "count": random.choice([1, 2])}]
+    if random.random() < 0.3:
+        value["buffers"] = random.choice([["norm"], ["me*"], []])
+    if random.random() < 0.5:
         damage(value, random)
     if random.random() < 0.3:
         return yaml.safe_dump(value, allow_unicode=True).encode("utf-8", "surrogatepass")
@@ -198,11 +219,27 @@ def read_config(data: bytes) -> None:
     assert found.method in METHODS and found.models() and all(isinstance(model, str) for model in found.models())
 
 
+def read_patterns(data: bytes) -> None:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CheckpointError("no UTF-8 text") from None  # as the command says before it parses
+    found = parse_patterns(text)
+    shapes = {f"layers.{i}.{name}": shape for i in range(3) for name, shape in (("up", (8, 3)), ("down", (3, 8)), ("v", (4, 3)))}
+    shapes |= {"norm": (3,), "mean": (5,), "none": (0, 3), "scale": ()}
+    model = Checkpoint(FILE, {}, {name: Entry(name, FILE, DTYPES["F32"], shape, 0, 0) for name, shape in shapes.items()})
+    check_patterns(found, model)
+    spec = spec_of(found, shapes)
+    spec.check({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    check_permutations(spec, random_permutations(spec, torch.Generator()))
+
+
 TARGETS: dict[str, tuple[Callable[[random.Random], bytes], Callable[[bytes], None]]] = {
     "header": (header, read_header),
     "index": (index, read_index),
     "adapter": (adapter, read_adapter),
     "config": (config, read_config),
+    "patterns": (patterns, read_patterns),
 }
 
 

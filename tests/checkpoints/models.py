@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 LAYERS, WIDTH, TOKENS = 4, 16, 40
+HEADS, KEYS, HEAD = 4, 2, 6  # of `llama`: heads of queries, of keys and values, and the size of each
 
 
 def language_model(seed: int, base: dict[str, Tensor] | None = None, dtype: torch.dtype = torch.bfloat16) -> dict[str, Tensor]:
@@ -26,6 +27,27 @@ def language_model(seed: int, base: dict[str, Tensor] | None = None, dtype: torc
         noise = torch.randn(shape, generator=generator)
         model[name] = (0.5 * noise if base is None else base[name].float() + 0.05 * noise).to(dtype)
     return model
+
+
+def llama(seed: int, layers: int = 2) -> dict[str, Tensor]:
+    """Random weights with all the tensors of a Llama."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"model.embed_tokens.weight": (TOKENS, WIDTH), "model.norm.weight": (WIDTH,), "lm_head.weight": (TOKENS, WIDTH)}
+    for layer in range(layers):
+        attention, mlp = f"model.layers.{layer}.self_attn", f"model.layers.{layer}.mlp"
+        shapes |= {f"model.layers.{layer}.{place}_layernorm.weight": (WIDTH,) for place in ("input", "post_attention")}
+        shapes |= {f"{attention}.{name}_proj.weight": (count * HEAD, WIDTH) for name, count in zip("qkv", (HEADS, KEYS, KEYS))}
+        shapes |= {f"{attention}.o_proj.weight": (WIDTH, HEADS * HEAD), f"{mlp}.down_proj.weight": (WIDTH, 3 * WIDTH)}
+        shapes |= {f"{mlp}.{name}_proj.weight": (3 * WIDTH, WIDTH) for name in ("gate", "up")}
+    return {name: 0.5 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def mlp(seed: int) -> dict[str, Tensor]:
+    """Random weights of a perceptron with two hidden layers, named as those of `nn.Sequential`, and a counter."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"0.weight": (9, 5), "0.bias": (9,), "2.weight": (7, 9), "2.bias": (7,), "4.weight": (3, 7), "4.bias": (3,)}
+    model = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    return model | {"steps": torch.tensor(seed)}
 
 
 def save(folder: Path, model: dict[str, Tensor], layers: int = LAYERS) -> Path:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import reference_impls as ri
 from reference_impls.checkpoints.adapters import Adapted, Adapter
 from reference_impls.checkpoints.combine import WAYS, add_parser, combine, nearest
 from reference_impls.checkpoints.errors import CheckpointError
@@ -145,10 +146,44 @@ def test_a_module_that_only_some_change_is_combined_from_those(adapter):
     torch.testing.assert_close(product(found["v"]), 0.5 * 2 * a.factors("v")[1] @ a.factors("v")[0])
 
 
+@pytest.mark.parametrize("rank", [None, 2, 6])
+def test_lego_is_the_reference_function(adapter, rank):
+    adapters = []
+    for seed in range(3):  # of other ranks, and with a scaling of 1
+        r = 3 + seed
+        factors = {name: (random(r, 20, seed=seed + i), random(12, r, seed=seed - i)) for i, name in enumerate("qkv", 10)}
+        adapters.append(adapter(factors, r=r, lora_alpha=r))
+    for seed in (0, 4):
+        got = combine(adapters, "lego", rank=rank, seed=seed, weights=[0.5] * 3)
+        parts = [{name: each.factors(name) for name in each.layers} for each in adapters]
+        want = ri.lora_lego(parts, rank=rank, generator=torch.Generator().manual_seed(seed))
+        assert list(got) == list(want)
+        assert all(torch.equal(mine, theirs) for name in want for mine, theirs in zip(got[name], want[name]))
+    first = combine(adapters, "lego", rank=rank)
+    assert all(torch.equal(first[name][0], A) for name, (A, _) in ri.lora_lego(parts, rank=rank).items())  # its own seed is 0
+
+
+def test_lego_finds_shuffled_units_again_and_keeps_the_scaling(adapter, three):
+    A, B = three[0].factors("q")
+    order = torch.tensor([2, 0, 3, 1])
+    shuffled = adapter({"q": (A[order], B[:, order])})
+    torch.testing.assert_close(product(combine([three[0], shuffled], "lego")["q"]), updates([three[0]])[0])
+    alone = adapter({"q": (A, B), "v": (A.clone(), B.clone())}, lora_alpha=2)  # a module that one has alone, and another scaling
+    found = combine([three[0], alone], "lego", rank=4)
+    torch.testing.assert_close(product(found["v"]), 0.5 * B @ A)
+    assert found["q"][0].shape == (4, 20)
+
+
+def test_linear_with_squared_weights_is_the_composition_of_the_paper(three):
+    paper = ri.pem_composition([{"q": each.factors("q")} for each in three], weights=[0.5, 0.3, 0.2])["q"]
+    found = combine(three, "linear", weights=[0.25, 0.09, 0.04])["q"]
+    torch.testing.assert_close(product(found), 2 * product(paper))  # their scaling
+
+
 def test_threads_change_nothing(adapter):
     adapters = [adapter({f"l{i}": (random(4, 20, seed=i + j), random(12, 4, seed=i - j)) for i in range(9)}) for j in (10, 20)]
     for how in WAYS:
-        options = {"density": 0.5} if how not in ("cat", "svd", "linear") else {}
+        options = {"density": 0.5} if how not in ("cat", "svd", "linear", "lego") else {}
         one, four = (combine(adapters, how, threads=n, **options) for n in (1, 4))
         assert all(torch.equal(x, y) for name in one for x, y in zip(one[name], four[name]))
 
@@ -165,6 +200,11 @@ def test_refusals(adapter, three, tmp_path):
         (three, {"how": "svd", "rank": 0}, "rank is 0 with svd"),
         (three, {"density": 0.5}, "density is 0.5, but cat drops nothing"),
         (three, {"how": "ties", "density": 0.0}, "density is 0.0; it is the fraction"),
+        (three, {"how": "lego", "weights": [0.5, 0.5, 0.4]}, r"weights are \[0.5, 0.5, 0.4\]; lego has none"),
+        (three, {"how": "lego", "weights": [-1.0] * 3}, "lego has none"),
+        (three, {"how": "lego", "density": 0.5}, "density is 0.5, but lego drops nothing"),
+        (three, {"how": "lego", "rank": 0}, "rank is 0 with lego"),
+        (three, {"how": "lego", "rank": 13}, "rank is 13, but lego has 12 units of 'q' to cluster"),
         ([three[0], other], {"how": "ties"}, r"'q' has ranks \[4, 2\]; ties needs one rank"),
         ([three[0], wide], {}, "'q' has another shape than in"),
         ([three[0], adapter({"q": (random(4, 20), random(12, 4))}, fan_in_fan_out=True)], {}, "fan_in_fan_out differs"),

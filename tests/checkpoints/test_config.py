@@ -118,7 +118,7 @@ REFUSED = {
         "slices[0].sources: base_model 'c' is not among them",
     ),
     "not YAML": ("a: [", "the configuration is no YAML: line 2, column 1"),
-    "a tag": ("a: !!python/object/apply:os.system [id]\n", "is a tag; a configuration needs none"),
+    "a tag": ("a: !!python/object/apply:os.system [id]\n", "is a tag; none is needed"),
     "a tag on text": ("a: !!binary x", "'tag:yaml.org,2002:binary' is a tag"),
     "a number of many digits": ("a: " + "9" * 10_000, "is no int"),
     "a number of many hexadecimal digits": ("a: 0x" + "f" * 10_000, "is too large"),

@@ -21,6 +21,8 @@ from reference_impls.checkpoints.methods import METHODS, function
 from reference_impls.checkpoints.recipe import Recipe, Source, Task
 from reference_impls.checkpoints.streaming import jobs, run
 from reference_impls.core import blocks, selection
+from reference_impls.core.paths import interpolate
+from reference_impls.core.permutation import PermutationSpec, apply_permutation
 
 SHAPES = {
     "embed.weight": ((30, 12), torch.bfloat16),
@@ -33,6 +35,28 @@ SHAPES = {
     "head.weight": ((3, 200), torch.float32),
 }
 TIED = {"tied.weight": "embed.weight"}
+PATTERNS = {
+    "axes": {
+        "*.weight": [None, "width.*"],
+        "blocks.0.w": ["rows", "inner"],
+        "blocks.1.w": ["inner", None],
+        "blocks.*.bias": ["bias.*"],
+        "blocks.1.conv": ["filters", None, None, None],
+    },
+    "units": {"bias.*": 50},
+    "blocks": [{"permutations": ["rows", "filters"], "count": 4}],
+    "buffers": ["blocks.1.w"],
+}
+SPEC = PermutationSpec(
+    {name: (None,) * len(shape) for name, (shape, _) in SHAPES.items()}
+    | {"embed.weight": (None, "width.embed"), "head.weight": (None, "width.head"), "tied.weight": (None, "width.embed")}
+    | {"blocks.0.w": ("rows", "inner"), "blocks.1.w": ("inner", None), "blocks.0.bias": ("bias.0",)}
+    | {"blocks.1.conv": ("filters", None, None, None), "steps": (), "flags": (None,)},
+    {"width.embed": 12, "rows": 40, "inner": 16, "bias.0": 50, "filters": 4, "width.head": 200},
+    repeats={("blocks.0.bias", 0): 3},
+    buffers=frozenset({"blocks.1.w"}),
+    blocks={("rows", "filters"): 4},
+)
 
 
 class Collected:
@@ -112,7 +136,12 @@ def in_memory(models: list[dict[str, Tensor]], method: str, options: dict[str, A
         inputs["finetuned" if "finetuned" in names else "models"] = models[1:]
     if "generator" in names:
         inputs["generator"] = torch.Generator().manual_seed(7)
+    if "spec" in options:
+        options["spec"] = SPEC
+    t = options.pop("t", 0.5) if "spec" in options else None
     merged = function(method)(**inputs, **options)
+    if "spec" in options and "model_a" in names:
+        return interpolate(models[1], apply_permutation(SPEC, merged, models[2]), t)
     return merged if task is None else merged.model(task)
 
 
@@ -125,6 +154,10 @@ def on_disk(checkpoints: tuple[Checkpoint, ...], method: str, options: dict[str,
 WEIGHTS = {"weights": [0.5, 0.3, 0.7]}
 TENSOR = {"trim": "tensor", "zero_sum": "plus"}
 CASES: dict[str, list[dict[str, Any]]] = {
+    "c2m3": [{"spec": PATTERNS}],
+    "frank_wolfe_matching": [{"spec": PATTERNS}, {"spec": PATTERNS, "start": "random", "t": 0.25}],
+    "gamf": [{"spec": PATTERNS}],
+    "weight_matching": [{"spec": PATTERNS}, {"spec": PATTERNS, "t": 1.0}],
     "block_merge": [{}, {"along": "arc", "ratios": (0.1, 0.8)}],
     "geometric_median": [{}, {"scope": "tensor"}],
     "karcher_mean": [WEIGHTS, {"scope": "model"}],

@@ -62,7 +62,7 @@ REFERENCES = ("floor", "naive-linear", "naive-ties")
 class Measured:
     wall: float  # s
     cpu: float  # s, of the process and its children
-    memory: float  # MB, the largest resident set
+    memory: float  # MB, the most that all its processes held together
 
 
 # --- checkpoints --------------------------------------------------------------------------------------------------
@@ -132,13 +132,28 @@ def measure(command: Sequence[str], log: Path) -> Measured:
     """Run a program to its end, with the number of threads or workers that it takes by default."""
     env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | {"PYTHONPATH": str(ROOT)}
     began = time.monotonic()
+    most = 0
     with open(log, "wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, cwd=ROOT, env=env)
-        _, status, usage = os.wait4(process.pid, 0)
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            most = max(most, held(process.pid))
+            time.sleep(0.1)
+    _, status, usage = ended
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{log.read_text(errors='replace')[-2000:]}")
-    return Measured(time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Measured(time.monotonic() - began, usage.ru_utime + usage.ru_stime, max(most, usage.ru_maxrss) / 1024)
+
+
+def held(process: int) -> int:
+    """Return the kB that a process and those that it forked hold; what they share counts once. 0 where the system doesn't say."""
+    try:
+        rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+        children = Path(f"/proc/{process}/task/{process}/children").read_text()
+    except OSError:
+        return 0
+    share = next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+    return share + sum(held(int(child)) for child in children.split())
 
 
 def floor(folder: Path, out: Path) -> None:

@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 gc.disable()  # what torch's import makes lives to the end; searching it for garbage, now and at the exit, takes a third of the time
 from reference_impls.checkpoints import combine, compare, extract, merge, plan  # noqa: E402
@@ -35,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    full_names = partial(argparse.ArgumentParser, allow_abbrev=False)  # what a method lacks mustn't pass for another's beginning
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=full_names)
     for module in (merge, plan):
         module.add_parser(commands, argv)
     for module in (compare, extract, combine):

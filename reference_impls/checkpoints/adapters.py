@@ -288,7 +288,8 @@ class Adapted(Checkpoint):
             values = block.to(torch.promote_types(block.dtype, torch.float32))
             total = sum(self._rows(update, name, start, start + len(block)) for update in self._updates[name])
             block.copy_(values + total)
-        if not self.allow_nonfinite and not checked and (name in self._updates or name in self._whole):  # rounding may have left the range
+        ours = name in self._updates or name in self._whole
+        if ours and not checked and not self.allow_nonfinite:  # rounding may have left the range
             check_finite(block, self[name], start)
         return block
 

@@ -13,6 +13,7 @@ import json
 import os
 import stat
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from math import isfinite
 from pathlib import Path
@@ -193,7 +194,7 @@ def parse_json(text: bytes, file: Path) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members = dict(pairs)
         if len(members) < len(pairs):
-            twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
             raise CheckpointError(f"{file}: {quoted(twice)} is twice in one object")
         return members
 

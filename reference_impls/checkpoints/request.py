@@ -76,7 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
     parser.add_argument("--variant", choices=mergekit.VARIANTS, help="with CONFIG: the paper's methods (default) or mergekit's")
     parser.add_argument("--seed", type=int, default=0, help="of methods with random masks; default 0")
     parser.add_argument("--shard-size", type=size, default=SHARD_SIZE, metavar="SIZE", help="most in one file; default 5GB")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="tensors worked on at once; default: one a core")
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--workers", type=int, default=cores, help="tensors worked on at once; default: one a core")
     parser.add_argument("--device", default="cpu", help="where to compute; default cpu")
     method = next((word for word in argv if word in METHODS), None)
     if method is not None:

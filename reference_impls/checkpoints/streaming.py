@@ -154,8 +154,7 @@ class _Engine:
         out: dict[str, Tensor | Streamed] = {}
         for task, source in zip(job, sources):
             size = 4 * prod(self.recipe.like(task).shape) * (len(task.models) + 1)
-            keep = way == "numbers" and not joint and size <= KEEP / self.workers
-            stored = self._stored(task, task.dtype, source, keep)
+            stored = self._stored(task, task.dtype, source, keep=not joint and size <= KEEP / self.workers)
             out[task.name] = stored.to(task.dtype).materialize() if way in ("matrix", "model") else stored
         return out
 
@@ -163,17 +162,13 @@ class _Engine:
         """A tensor of a file, for methods of the dtype of the output: what is stored otherwise is read as at least float32."""
         checkpoint, entry = self.recipe.checkpoints[source.checkpoint], self.recipe.entry(source)
         wide = torch.promote_types(dtype, torch.float32)
-        held = torch.empty(entry.numel, dtype=entry.dtype) if keep else None
-        known: set[tuple[int, int]] = set()  # what has been read, and holds no NaN
+        sound: set[tuple[int, int]] = set()  # what has been read, and holds no NaN
 
         def read(start: int, stop: int) -> Tensor:
             if self.stop.is_set():
                 raise InterruptedError("another tensor failed, or the run was interrupted")
-            block = None if held is None else held[start:stop]
-            if block is None or (start, stop) not in known:
-                block = checkpoint.read(source.tensor, start, stop, block, checked=(start, stop) in known)
-                known.add((start, stop))
-            block = block.to(self.device)
+            block = checkpoint.read(source.tensor, start, stop, checked=(start, stop) in sound).to(self.device)
+            sound.add((start, stop))
             return block if block.dtype == dtype else block.to(wide)
 
         return Stored(read, entry.shape, dtype, self.device, keep)

@@ -51,7 +51,8 @@ class Streamed:
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device, keep: bool) -> None:
         self.shape, self.dtype, self.device, self.keep = torch.Size(shape), dtype, device, keep
-        self._kept: dict[tuple[int, int], Tensor] | None = None  # blocks by their place, where they are kept
+        self._kept: Tensor | None = None  # the whole tensor laid out flat, where blocks are kept
+        self._there: set[tuple[int, int]] = set()  # the blocks that are in it
 
     @property
     def ndim(self) -> int:
@@ -78,9 +79,10 @@ class Streamed:
     def block(self, start: int, stop: int, known: dict[int, Tensor]) -> Tensor:
         """Return the entries from `start` up to `stop` of the tensor laid out flat; `known` holds the blocks of this range."""
         if self._kept is not None:
-            if (start, stop) not in self._kept:
-                self._kept[start, stop] = self._compute(start, stop, known)
-            return self._kept[start, stop]
+            if (start, stop) not in self._there:
+                self._kept[start:stop] = self._compute(start, stop, known)
+                self._there.add((start, stop))
+            return self._kept[start:stop]
         if id(self) not in known:
             known[id(self)] = self._compute(start, stop, known)
         return known[id(self)]
@@ -131,7 +133,7 @@ class Whole(Streamed):
 
     def __init__(self, function: Callable[..., Tensor], parents: Sequence[Tensor | Streamed]) -> None:
         first = next(parent for parent in parents if isinstance(parent, Streamed))
-        self.shape, self.device, self.keep, self._kept = first.shape, first.device, first.keep, None
+        self.shape, self.device, self.keep, self._kept = first.shape, first.device, False, None
         self.function, self.parents = function, parents
 
     @cached_property
@@ -177,8 +179,17 @@ def whole(function: Callable[..., Tensor], *tensors: Tensor | Streamed) -> Tenso
 def again(tensor: Tensor | Streamed) -> Tensor | Streamed:
     """Say that all entries of a tensor will be needed more than once, so that it is computed once if memory allows."""
     if isinstance(tensor, Streamed) and tensor.keep and tensor._kept is None:
-        tensor._kept = {}
+        tensor._kept = torch.empty(tensor.numel(), dtype=tensor.dtype, device=tensor.device)
     return tensor
+
+
+def reread(tensor: Tensor | Streamed) -> None:
+    """Say that all entries of a tensor will be computed more than once, so that what they are read from is kept if memory allows."""
+    if isinstance(tensor, Stored):
+        again(tensor)
+    elif isinstance(tensor, Computed) and tensor._kept is None:
+        for parent in tensor.parents:
+            reread(parent)
 
 
 def has_short_rows(shape: Sequence[int]) -> bool:

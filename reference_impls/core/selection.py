@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from .blocks import BLOCK, Streamed, again, block_of, blocks, each, entrywise, has_short_rows, ranges, summed
+from .blocks import BLOCK, Streamed, block_of, blocks, each, entrywise, has_short_rows, ranges, reread, summed
 
 FEW, MANY = 2**16, 2**20  # counters for one tensor, and for so many entries that reading them again is dearer
 SAMPLE = 2**16  # entries
@@ -74,7 +74,7 @@ def keep_largest(values: Tensor | Streamed, k: int) -> Tensor | Streamed:
         return entrywise(torch.clone, values)
     if k <= 0:
         return entrywise(torch.zeros_like, values)
-    return keep_at_least(values, largest_magnitudes([again(values)], [k])[0])
+    return keep_at_least(values, largest_magnitudes([values], [k])[0])
 
 
 def keep_at_least(values: Tensor | Streamed, threshold: float) -> Tensor | Streamed:
@@ -119,6 +119,8 @@ def largest_magnitudes(tensors: Sequence[Tensor | Streamed], ranks: Sequence[int
     if size <= BLOCK:  # too few to be worth the counters
         magnitudes = torch.cat([block for tensor in tensors for (block,) in blocks(tensor)]).abs()
         return [magnitudes.kthvalue(len(magnitudes) - k + 1).values.item() for k in ranks]  # a tenth of the time of sorting
+    for tensor in tensors:
+        reread(tensor)
     integers = {torch.float32: torch.int32, torch.float64: torch.int64}[tensors[0].dtype]
     bins = FEW if len(tensors) == 1 else MANY
     everything = Window.over(0, torch.iinfo(integers).max, bins)
@@ -173,7 +175,7 @@ def _count(tensor: Tensor | Streamed, windows: Sequence[Window], bins: int, inte
     """For each window: how many magnitudes are larger, how many in it have lowest bits, and how many are each of its integers."""
     counts = torch.zeros(len(windows), 3 + bins, dtype=torch.int64)
     larger = [0] * len(windows)
-    for several in batched(blocks(tensor), 32):  # so many that the counters, which are as large as a block, cost little
+    for several in batched(blocks(tensor), 8):  # so many that the counters, which are as large as a block, cost little
         found: list[list[Tensor]] = [[] for _ in windows]
         for (block,) in several:
             bits = block.abs().view(integers)

@@ -69,9 +69,8 @@ def sce(base: StateDict, finetuned: Sequence[StateDict], *, density: float = 1.0
 
 def _merge_matrix(deltas: Sequence[Tensor | Streamed], density: float) -> Tensor | Streamed:
     """The three steps within one parameter matrix."""
-    deltas = [again(delta) for delta in deltas]
     if density < 1:  # select
-        variance = entrywise(_variance, *deltas)
+        variance = again(entrywise(_variance, *deltas))
         varying = int(totals(entrywise(torch.sign, variance))[0])
         selected = entrywise(torch.sign, keep_largest(variance, count_kept(varying, density)))
         deltas = [entrywise(torch.mul, delta, selected) for delta in deltas]

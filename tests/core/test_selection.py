@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reference_impls.core import selection
+from reference_impls.core.blocks import ranges
 from reference_impls.core.selection import keep_at_least, keep_between, keep_largest, largest_magnitudes, one_each
 from reference_impls.core.selection import order_by_magnitude
 
@@ -42,6 +43,34 @@ def test_half_precision_differences_have_many_equal_magnitudes() -> None:
     kept = keep_largest(a - b, 10_000)
     assert torch.equal(kept, torch.where((a - b).abs() >= threshold, a - b, 0))
     assert (kept != 0).sum() > 10_000  # all that equal the last one
+
+
+def test_a_sample_that_misleads_costs_a_pass_and_not_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200_000, generator=generator)
+    for start, _ in ranges(x.shape):
+        x[start : start + 1024] *= 1e-3  # what the sample sees
+    count, windows = selection._count, []
+    monkeypatch.setattr(selection, "_count", lambda *args, **more: windows.append(more["windows"]) or count(*args, **more))
+    assert largest_magnitudes([x], [20_000, 180_000]) == by_sorting([x], [20_000, 180_000])
+    assert windows[1][0].last == torch.iinfo(torch.int32).max  # the first was wrong
+
+
+@pytest.mark.parametrize("bits", [24, 12])  # of the mantissa
+def test_one_count_is_enough_for_a_model_and_for_short_mantissas(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(300_000, generator=generator) for _ in range(2 if bits == 24 else 1)]
+    tensors = [(tensor.view(torch.int32) >> 24 - bits << 24 - bits).view(torch.float32) for tensor in tensors]
+    count, counted = selection._count, []
+    monkeypatch.setattr(selection, "_count", lambda *args, **more: counted.append(1) or count(*args, **more))
+    assert largest_magnitudes(tensors, [200_000]) == by_sorting(tensors, [200_000])
+    assert len(counted) == len(tensors)
+
+
+def test_a_rank_out_of_range_is_refused() -> None:
+    for rank in (0, 4):
+        with pytest.raises(ValueError, match="of 3 entries, each is from 1 to 3"):
+            largest_magnitudes([torch.ones(3)], [rank])
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,7 +1,7 @@
 """Random masks that don't depend on how a model is cut: every block of every tensor has a source of its own.
 
 The sources are seeded with one number drawn from the caller's generator, the name of the tensor and the place of the block. A
-model that lies in memory and one that is read in blocks, by any number of threads, thus get the same masks.
+model that lies in memory and one that is read in blocks, by any number of workers, thus get the same masks.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from hashlib import blake2b
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,9 +45,9 @@ def _random_integers(source: str, like: Tensor | Streamed) -> Tensor | Streamed:
 
     def block(start: int, stop: int) -> Tensor:
         digest = blake2b(f"{source} {start}".encode(), digest_size=8).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-        words = torch.empty((stop - start + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
-        return words.view(torch.int16)[: stop - start].to(like.dtype).to(like.device)  # drawn on the CPU: the same anywhere
+        words = np.random.SFC64(int.from_bytes(digest, "little")).random_raw((stop - start + 3) // 4)  # of 64 bits
+        whole = words.view(np.int16)[: stop - start].astype(np.float32)  # drawn on the CPU: the same anywhere
+        return torch.from_numpy(whole).to(like.dtype).to(like.device)
 
     if isinstance(like, Streamed):
         return Stored(block, like.shape, like.dtype, like.device)

@@ -64,9 +64,6 @@ def _complete_tensors():
     Tensor.__rpow__ = lambda self, base: (self * float(np.log(base))).exp()
     Tensor.__invert__ = borch.logical_not
     Tensor.unflatten = unflatten
-    Tensor.random_ = random_
-    view = Tensor.view
-    Tensor.view = lambda self, *shape: in_words(self) if shape == (borch.int16,) else view(self, *shape)
     Tensor.data_ptr = lambda self: self._array.__array_interface__["data"][0]
     Tensor.stride = lambda self: tuple(step // self._array.itemsize for step in self._array.strides)
 
@@ -139,19 +136,6 @@ def randint(*bounds, size=None, generator=None, dtype=None, device=None):
     *bounds, size = bounds if size is None else (*bounds, size)
     low, high = (0, *bounds)[-2:]
     return Tensor(_of(generator).integers(int(low), int(high), int(np.prod(size))).reshape(tuple(size)))
-
-
-def random_(self, low, high=None, *, generator=None):
-    """Whole numbers of 64 bits, all equally likely."""
-    if (low, high) != (-(2**63), None):
-        raise borch.BorchError("random_ within bounds is not in the browser's runtime; run this with PyTorch")
-    self._array[...] = _of(generator).pairs(self._array.size).view(np.int64).reshape(self._array.shape)
-    return self
-
-
-def in_words(self):
-    """The memory read as whole numbers of 16 bits."""
-    return Tensor(self._array.view(np.int16).astype(np.int64))
 
 
 def randperm(n, generator=None, dtype=None, device=None):

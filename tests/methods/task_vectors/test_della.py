@@ -90,12 +90,12 @@ def test_at_high_drop_rates_it_loses_less_than_dare(seed):
 
     def after(epsilon, finetuned, tasks):
         options = {"density": 0.1, "epsilon": epsilon, "scaling_coef": 1.0}
-        draws = [ri.della(family.base, finetuned, generator=seeded(s), **options) for s in range(3)]
-        return sum(toy_zoo.mean_accuracy(family.network, m, tasks) for m in draws) / 3
+        draws = [ri.della(family.base, finetuned, generator=seeded(s), **options) for s in range(10)]
+        return sum(toy_zoo.mean_accuracy(family.network, m, tasks) for m in draws) / 10
 
     one, all_three = (family.finetuned[:1], family.tasks[:1]), (family.finetuned, family.tasks)
-    assert after(0.2, *one) > after(0.0, *one) + 0.03  # measured: 5 points
-    assert after(0.2, *all_three) > after(0.0, *all_three) + 0.03  # measured: 6 to 9 points
+    assert after(0.2, *one) > after(0.0, *one) + 0.03  # measured: 4 to 6 points
+    assert after(0.2, *all_three) > after(0.0, *all_three) + 0.03  # measured: 5 to 8 points
 
 
 def test_bad_input_is_refused():

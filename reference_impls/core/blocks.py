@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from functools import cached_property, reduce
 from math import prod
 from typing import Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -51,6 +52,8 @@ class Streamed:
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device, keep: bool) -> None:
         self.shape, self.dtype, self.device, self.keep = torch.Size(shape), dtype, device, keep
+        self._uses = 0  # in how many other tensors
+        self._converted: WeakValueDictionary[torch.dtype, Streamed] = WeakValueDictionary()
         self._kept: Tensor | None = None  # the whole tensor laid out flat, where blocks are kept
         self._there: set[tuple[int, int]] = set()  # the blocks that are in it
 
@@ -74,7 +77,11 @@ class Streamed:
         return ()
 
     def to(self, dtype: torch.dtype, copy: bool = False) -> Streamed:
-        return self if dtype == self.dtype else Computed(lambda x: x.to(dtype), (self,))
+        if dtype == self.dtype:
+            return self
+        if (converted := self._converted.get(dtype)) is None:  # as several ask for it, it is computed once a block
+            self._converted[dtype] = converted = Computed(lambda x: x.to(dtype), (self,))
+        return converted
 
     def block(self, start: int, stop: int, known: dict[int, Tensor]) -> Tensor:
         """Return the entries from `start` up to `stop` of the tensor laid out flat; `known` holds the blocks of this range."""
@@ -83,6 +90,8 @@ class Streamed:
                 self._kept[start:stop] = self._compute(start, stop, known)
                 self._there.add((start, stop))
             return self._kept[start:stop]
+        if self._uses < 2:  # not held any longer, its memory serves for the next step while it is in the processor's cache
+            return self._compute(start, stop, known)
         if id(self) not in known:
             known[id(self)] = self._compute(start, stop, known)
         return known[id(self)]
@@ -115,9 +124,12 @@ class Computed(Streamed):
         nothing = [torch.empty((0, *first.shape[1:]), dtype=parent.dtype) for parent in parents]
         super().__init__(first.shape, function(*nothing).dtype, first.device, first.keep)
         self.function, self.parents = function, parents
+        for parent in parents:
+            if isinstance(parent, Streamed):
+                parent._uses += 1
 
     def _compute(self, start: int, stop: int, known: dict[int, Tensor]) -> Tensor:
-        return self.function(*(block_of(parent, start, stop, known) for parent in self.parents))
+        return self.function(*[block_of(parent, start, stop, known) for parent in self.parents])
 
 
 class ByRows(Computed):
@@ -134,7 +146,10 @@ class Whole(Streamed):
     def __init__(self, function: Callable[..., Tensor], parents: Sequence[Tensor | Streamed]) -> None:
         first = next(parent for parent in parents if isinstance(parent, Streamed))
         self.shape, self.device, self.keep, self._kept = first.shape, first.device, False, None
-        self.function, self.parents = function, parents
+        self.function, self.parents, self._uses = function, parents, 0
+
+    def to(self, dtype: torch.dtype, copy: bool = False) -> Streamed:
+        return self if dtype == self.dtype else Computed(lambda x: x.to(dtype), (self,))
 
     @cached_property
     def values(self) -> Tensor:
@@ -223,10 +238,10 @@ def sum_of(block: Tensor) -> float:
 
     The order of summation doesn't depend on the number of threads, as that of torch does for 32,768 entries and more.
     """
-    block = block if block.dtype == torch.float64 else block.float()
-    cut = len(block) - len(block) % 64
-    total = block[:cut].reshape(-1, 64).sum(dim=1).sum(dtype=torch.float64).item()
-    return total if cut == len(block) else total + block[cut:].sum(dtype=torch.float64).item()
+    block, rest = block if block.dtype == torch.float64 else block.float(), block.numel() % 64
+    if rest:
+        return sum_of(block[:-rest]) + block[-rest:].sum(dtype=torch.float64).item()
+    return block.reshape(-1, 64).sum(dim=1).sum(dtype=torch.float64).item()
 
 
 def totals(*tensors: Tensor | Streamed) -> list[float]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cached_property, reduce
+from functools import cached_property
 from math import prod
 from typing import Protocol, TypeVar
 from weakref import WeakValueDictionary
@@ -27,7 +27,6 @@ from torch import Tensor
 
 BLOCK = 131_072  # entries: small enough for the processor's cache, large enough for the overhead of a call
 
-GROUPS = 8  # of tensors whose counts are added up one after the other
 T = TypeVar("T")
 
 
@@ -272,19 +271,6 @@ def inner_products(tensors: Sequence[Tensor | Streamed]) -> Tensor:
         for i, j in sums:
             sums[i, j] += sum_of(x[i] * x[j])
     return torch.tensor([[sums[min(i, j), max(i, j)] for j in range(n)] for i in range(n)], dtype=torch.float64)
-
-
-def summed(function: Callable[..., Tensor], *arguments: Sequence) -> Tensor:
-    """Return the sum of `function` of every tensor of a model: whole numbers, which add up the same in any order.
-
-    Example:
-        >>> summed(lambda x: torch.bincount(x, minlength=3), [torch.tensor([0, 1]), torch.tensor([1])])
-        tensor([1, 2, 0])
-    """
-    calls = [*zip(*arguments)]
-    groups = [group for i in range(GROUPS) if (group := calls[i::GROUPS])]  # of large tables, no more than these are held
-    add = lambda group: reduce(torch.add, (function(*call) for call in group))  # noqa: E731
-    return reduce(torch.add, each(add, groups))
 
 
 @contextmanager

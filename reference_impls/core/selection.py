@@ -8,9 +8,9 @@ show it, and wider windows are counted. Counts add up over blocks, tensors and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from math import prod
 from typing import NamedTuple
 
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from .blocks import BLOCK, Streamed, block_of, blocks, each, entrywise, has_short_rows, ranges, reread, summed
+from .blocks import BLOCK, Streamed, block_of, blocks, each, entrywise, has_short_rows, ranges, reread
 
-FEW, MANY = 2**16, 2**20  # counters for one tensor, and for so many entries that reading them again is dearer
-SAMPLE = 2**16  # entries
+FEW, MANY = 2**16, 2**19  # counters, and entries in a sample, for one tensor and for a model, which is dearer to read again
+GROUPS = 8  # of tensors that are counted together
 
 
 def check_density(density: float) -> None:
@@ -125,8 +125,9 @@ def largest_magnitudes(tensors: Sequence[Tensor | Streamed], ranks: Sequence[int
     bins = FEW if len(tensors) == 1 else MANY
     everything = Window.over(0, torch.iinfo(integers).max, bins)
     windows = _guess(tensors, [k / size for k in ranks], integers, bins)
+    groups = [group for i in range(GROUPS) if (group := tensors[i::GROUPS])]
     while wanted := sorted({window for window in windows if window.first < window.last}):
-        tables = dict(zip(wanted, summed(partial(_count, windows=wanted, bins=bins, integers=integers), tensors)))
+        tables = dict(zip(wanted, sum(each(partial(_count, windows=wanted, bins=bins, integers=integers), groups))))
         windows = [
             (_narrow(window, tables[window], k, bins) or everything) if window in tables else window
             for window, k in zip(windows, ranks)
@@ -150,12 +151,12 @@ class Window(NamedTuple):
 
 def _guess(tensors: Sequence[Tensor | Streamed], fractions: Sequence[float], integers: torch.dtype, bins: int) -> list[Window]:
     """Windows that very likely hold the magnitudes with this fraction of all entries above them, by a sample of each block."""
-    number = SAMPLE // sum(1 for tensor in tensors for _ in ranges(tensor.shape)) + 1
+    number = bins // sum(1 for tensor in tensors for _ in ranges(tensor.shape)) + 1
     sample = torch.cat(each(partial(_sample, number=number), tensors)).abs().view(integers).numpy()
     sample.sort()  # numpy sorts integers many times faster
     windows = []
     for fraction in fractions:
-        margin = 4 * (fraction * (1 - fraction) / 10_000) ** 0.5  # four standard deviations, were 10,000 entries independent
+        margin = 4 * (fraction * (1 - fraction) / (len(sample) / 6)) ** 0.5  # 4 standard deviations, if a sixth is independent
         below, above = (int((1 - fraction - margin) * len(sample)) - 1, int((1 - fraction + margin) * len(sample)) + 1)
         first = int(sample[below]) if below >= 0 else 0
         last = int(sample[above]) if above < len(sample) else torch.iinfo(integers).max
@@ -166,29 +167,38 @@ def _guess(tensors: Sequence[Tensor | Streamed], fractions: Sequence[float], int
 def _sample(tensor: Tensor | Streamed, number: int) -> Tensor:
     """About `number` entries of each block, from its first rows."""
     row = prod(tensor.shape[1:]) if has_short_rows(tensor.shape) else 1
-    length = max(1024, -(-1024 // max(row, 1)) * row)
+    length = -(-max(number, 1024) // max(row, 1)) * max(row, 1)
     parts = [block_of(tensor, start, min(start + length, stop), {}) for start, stop in ranges(tensor.shape)]
-    return torch.cat([part[:: len(part) // number + 1] for part in parts]).cpu()
+    return torch.cat([part[:: max(1, len(part) // number)] for part in parts]).cpu()
 
 
-def _count(tensor: Tensor | Streamed, windows: Sequence[Window], bins: int, integers: torch.dtype) -> Tensor:
+def _count(tensors: Sequence[Tensor | Streamed], windows: Sequence[Window], bins: int, integers: torch.dtype) -> Tensor:
     """For each window: how many magnitudes are larger, how many in it have lowest bits, and how many are each of its integers."""
     counts = torch.zeros(len(windows), 3 + bins, dtype=torch.int64)
-    larger = [0] * len(windows)
-    for several in batched(blocks(tensor), 8):  # so many that the counters, which are as large as a block, cost little
-        found: list[list[Tensor]] = [[] for _ in windows]
-        for (block,) in several:
-            bits = block.abs().view(integers)
-            for i, (first, last, _) in enumerate(windows):
-                more, inside = _split(bits, first, last)
-                larger[i] += more
-                found[i].append(inside)
-        for count, (first, _, shift), parts in zip(counts, windows, found):
-            values = torch.cat(parts) - first
-            count[1] += (values & (1 << shift) - 1).count_nonzero()
-            count[2:] += torch.bincount(values >> shift, minlength=bins + 1)
-    counts[:, 0] = torch.tensor(larger)
-    return counts
+    largest = max(stop - start for tensor in tensors for start, stop in ranges(tensor.shape))
+    waiting = torch.empty(len(windows), bins + largest, dtype=integers)  # until they are worth going through the counters
+    above, filled = [0] * len(windows), [0] * len(windows)
+
+    def enter(i: int) -> None:
+        (first, _, shift), values = windows[i], waiting[i, : filled[i]]
+        values -= first
+        counts[i, 1] += (values & (1 << shift) - 1).count_nonzero()
+        counts[i, 2:] += torch.bincount(values >> shift, minlength=bins + 1)
+        filled[i] = 0
+
+    for (block,) in chain.from_iterable(map(blocks, tensors)):
+        bits = block.abs().view(integers)
+        for i, (first, last, _) in enumerate(windows):
+            larger, inside = _split(bits, first, last)
+            above[i] += larger
+            waiting[i, filled[i] : filled[i] + len(inside)] = inside
+            filled[i] += len(inside)
+            if filled[i] >= bins:
+                enter(i)
+    for i in range(len(windows)):
+        enter(i)
+        counts[i, 0] = above[i]
+    return counts if max(counts.amax(dim=1)) > torch.iinfo(torch.int32).max else counts.int()
 
 
 def _split(bits: Tensor, first: int, last: int) -> tuple[int, Tensor]:
@@ -225,10 +235,3 @@ def order_by_magnitude(rows: Tensor) -> Tensor:
     keys = rows.abs().view(torch.int32).long() << 32 | torch.arange(rows.shape[1])  # numpy sorts integers several times faster
     keys.numpy().sort(axis=1)
     return keys & 0xFFFFFFFF
-
-
-def batched(items: Iterable, size: int) -> Iterator[Iterator]:
-    """Yield `size` items at a time, as iterators that are to be used up; the last may be shorter."""
-    iterator = iter(items)
-    for first in iterator:
-        yield chain([first], islice(iterator, size - 1))

@@ -63,7 +63,7 @@ def combine(
         density: fraction of the entries kept, in (0, 1], where entries are dropped.
         seed: of the masks of dare, which depend on it and on the module's name, and of the first centres of lego, which are drawn
             module after module.
-        threads: modules worked on at once; lego takes them in order. Default None: one a core.
+        threads: modules worked on at once by the ways with svd; the others would wait for each other. Default None: one a core.
 
     Returns:
         module -> factors, whose own scaling is 1.
@@ -88,7 +88,7 @@ def combine(
         generator = torch.Generator().manual_seed((seed * 1_000_003 + zlib.crc32(module.encode())) % 2**63)
         return combine_layer(factors, scaled, how, max(ranks) if rank is None else rank, density, generator)
 
-    return dict(zip(modules, each(one, modules, 1 if how == "lego" else threads)))
+    return dict(zip(modules, each(one, modules, threads if "svd" in how else 1)))
 
 
 def combine_layer(

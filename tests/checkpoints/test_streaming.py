@@ -196,7 +196,7 @@ def test_merged_from_disk_and_in_memory_the_bits_are_the_same(
 ) -> None:
     held, checkpoints = models
     monkeypatch.setattr(blocks, "BLOCK", block)
-    monkeypatch.setattr(selection, "BLOCK", block)
+    monkeypatch.setattr(selection, "SMALL", block)
     monkeypatch.setattr(streaming, "KEEP", keep)
     expected = in_memory(held, method, options)
     got = on_disk(checkpoints, method, options, workers)

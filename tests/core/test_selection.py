@@ -21,7 +21,7 @@ def by_sorting(tensors: list[Tensor], ranks: list[int]) -> list[float]:
 
 @pytest.fixture(autouse=True)
 def count_small_tensors_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "BLOCK", 0)
+    monkeypatch.setattr(selection, "SMALL", 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

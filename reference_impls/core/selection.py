@@ -122,7 +122,7 @@ def largest_magnitudes(tensors: Sequence[Tensor | Streamed], ranks: Sequence[int
     if size <= SMALL:
         magnitudes, filled = torch.empty(size, dtype=tensors[0].dtype), 0
         for (block,) in chain.from_iterable(map(blocks, tensors)):
-            magnitudes[filled : filled + len(block)] = block.abs()
+            magnitudes[filled : filled + len(block)] = block.detach().abs()
             filled += len(block)
         bits = magnitudes.numpy().view(f"i{magnitudes.itemsize}")  # numpy selects from integers in half the time
         places, end = [size - k for k in ranks], size
@@ -196,7 +196,7 @@ def _count(tensors: Sequence[Tensor | Streamed], windows: Sequence[Window], bins
         filled[i] = 0
 
     for (block,) in chain.from_iterable(map(blocks, tensors)):
-        bits = block.abs().view(integers)
+        bits = block.detach().abs().view(integers)
         for i, (first, last, _) in enumerate(windows):
             larger, inside = _split(bits, first, last)
             above[i] += larger

@@ -67,6 +67,13 @@ def test_one_count_is_enough_for_a_model_and_for_short_mantissas(bits: int, monk
     assert len(counted) == len(tensors)
 
 
+@pytest.mark.parametrize("small", [0, 1000])
+def test_a_tensor_that_wants_a_gradient_has_thresholds_too(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "SMALL", small)
+    x = torch.randn(300, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    assert largest_magnitudes([x], [10, 10, 200]) == by_sorting([x.detach()], [10, 10, 200])
+
+
 def test_a_rank_out_of_range_is_refused() -> None:
     for rank in (0, 4):
         with pytest.raises(ValueError, match="of 3 entries, each is from 1 to 3"):

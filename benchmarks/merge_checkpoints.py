@@ -4,7 +4,7 @@
     python benchmarks/merge_checkpoints.py --size 1GB --methods linear ties --runs 3
     python benchmarks/merge_checkpoints.py --size 4GB --methods linear ties         # ours alone: memory and time by size
 
-Both programs read the same configuration file and run on their defaults (one thread a core), the import of torch included;
+Both programs read the same configuration file and run on their defaults (one process or thread a core), the import of torch included;
 ours with `--variant mergekit`. The floor reads all inputs and copies one, with a plain loop of system calls; the naive loop
 holds whole models in memory. CPU seconds are steadier than wall seconds on a machine that others use, and ratios taken in turn
 steadier than either.

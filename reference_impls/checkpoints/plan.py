@@ -16,8 +16,10 @@ from reference_impls.checkpoints.request import Request, add_arguments, understa
 from reference_impls.checkpoints.streaming import KEEP
 from reference_impls.checkpoints.writing import layout
 from reference_impls.core.blocks import BLOCK
+from reference_impls.core.selection import GROUPS, MANY
 
 MOST = 10  # lines of one kind
+PROCESS = 12_000_000  # bytes that a forked process doesn't share, as measured
 
 
 def add_parser(commands: Any, argv: Sequence[str] = ()) -> None:
@@ -79,13 +81,15 @@ def _passes(task: Task) -> str:
 
 
 def _memory(request: Request, workers: int) -> int:
-    """Bytes for a few blocks a thread, what is kept because it is needed twice, and tensors that must be whole."""
+    """Bytes for a few blocks a worker, what is kept because it is needed twice, counters, and tensors that must be whole."""
     few, kept, largest, model = 0, 0, 0, 0
     for task in request.recipe.tasks:
         inputs = 4 * (len(task.models) + 2)  # the result and a step before it too, in float32
         size = inputs * request.recipe.like(task).numel
         few = max(few, 2 * workers * inputs * BLOCK)
         match streaming(task.method).way:
+            case "numbers" if is_joint(task.method, task.options):  # of magnitudes, perhaps: some tables a worker, and their sums
+                kept = max(kept, 8 * MANY * (6 * workers + 2 * GROUPS))
             case "numbers":
                 kept = max(kept, min(KEEP, workers * size))
             case "matrix":
@@ -95,7 +99,8 @@ def _memory(request: Request, workers: int) -> int:
     if spec := spec_of_recipe(request.recipe):  # a matrix of float64 says how well the units of two models go together
         pairs = [8 * n * n for n in spec.sizes.values()]
         model += max(pairs) if request.method == "weight_matching" else sum(pairs) * (len(request.models) - 1)
-    return few + kept + largest + model
+    own = PROCESS * workers if workers > 1 else 0
+    return few + own + kept + largest + model
 
 
 def notes_on(request: Request) -> list[str]:

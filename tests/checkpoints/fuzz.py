@@ -210,21 +210,20 @@ def read_adapter(data: bytes) -> None:
     assert layers and all(math.isfinite(layer.scaling) and layer.scaling > 0 for layer in layers.values())
 
 
-def read_config(data: bytes) -> None:
+def decoded(data: bytes) -> str:
     try:
-        text = data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         raise CheckpointError("no UTF-8 text") from None  # as the command says before it parses
-    found = parse_config(text)
+
+
+def read_config(data: bytes) -> None:
+    found = parse_config(decoded(data))
     assert found.method in METHODS and found.models() and all(isinstance(model, str) for model in found.models())
 
 
 def read_patterns(data: bytes) -> None:
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise CheckpointError("no UTF-8 text") from None  # as the command says before it parses
-    found = parse_patterns(text)
+    found = parse_patterns(decoded(data))
     shapes = {f"layers.{i}.{name}": shape for i in range(3) for name, shape in (("up", (8, 3)), ("down", (3, 8)), ("v", (4, 3)))}
     shapes |= {"norm": (3,), "mean": (5,), "none": (0, 3), "scale": ()}
     model = Checkpoint(FILE, {}, {name: Entry(name, FILE, DTYPES["F32"], shape, 0, 0) for name, shape in shapes.items()})

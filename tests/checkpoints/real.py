@@ -50,8 +50,8 @@ def wheel(requirement: str) -> Path:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", *PLATFORM]
             ran = subprocess.run([*command, "--dest", aside, requirement], capture_output=True, text=True, timeout=300)
             if not (Path(aside) / name).exists():
-                why = f"{requirement} can't be downloaded: {ran.stderr.strip().splitlines()[-1:] or ran.returncode}"
-                pytest.skip(why)
+                said = ran.stderr.strip().splitlines()[-1:] or ran.returncode
+                pytest.skip(f"{requirement} is no part of this repository and can't be downloaded, which needs a network: {said}")
             os.replace(Path(aside) / name, file)
     assert hashlib.sha256(file.read_bytes()).hexdigest() == sha256, f"{file} isn't the package that this test knows"
     return file
